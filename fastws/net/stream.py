@@ -1,0 +1,114 @@
+"""The byte stream that every mode hands to the pump, and how one is parked.
+
+A stream is a transport plus the bytes that were read before the pump took over.
+Between opening and :func:`fastws.net.copy.copy_bidirectional` its protocol is a
+:class:`Hold`, which reads nothing on purpose and loses nothing by accident.
+"""
+
+import asyncio
+import socket
+from enum import Enum
+
+from fastws.typing import BytesLike
+
+
+class Kind(Enum):
+    """What a transport can carry besides bytes (DESIGN: ends)."""
+
+    TCP = "tcp"  # half-close and reset
+    UNIX = "unix"  # half-close, no reset
+    TLS = "tls"  # neither half-close nor, everywhere, a visible cut
+    STREAM = "stream"  # a tunnel stream: half-close and reset, no descriptor
+
+
+class Hold(asyncio.BufferedProtocol):
+    """Parks a transport: pauses reading, keeps what arrived all the same.
+
+    uvloop starts reading after ``connection_made`` whatever that call did, so a
+    few bytes can arrive; they are kept for the pump. At most one read is kept,
+    because the first one pauses the transport.
+
+    Attributes:
+        leftover: bytes read so far, in order.
+        eof: the peer's EOF was seen.
+        lost: the transport is gone; ``error`` says why, ``None`` for a clean end.
+    """
+
+    __slots__ = ("_buffer", "eof", "error", "leftover", "lost", "transport")
+
+    def __init__(self, leftover: bytes = b"") -> None:
+        self.transport: asyncio.Transport | None = None
+        self.leftover = leftover
+        self.eof = False
+        self.lost = False
+        self.error: Exception | None = None
+        self._buffer: bytearray | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.pause_reading()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        self._buffer = bytearray(max(4096, min(sizehint, 65536)))
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert self._buffer is not None and self.transport is not None
+        self.leftover += bytes(memoryview(self._buffer)[:nbytes])
+        self._buffer = None
+        self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.eof = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.error = exc
+        self.transport = None
+
+
+class ByteStream:
+    """A transport, its kind, and the bytes read from it so far.
+
+    Args:
+        transport: reading is paused and the protocol is a :class:`Hold`.
+        kind: what it can carry.
+        hold: that protocol; its leftover, EOF and loss are delivered first.
+    """
+
+    __slots__ = ("hold", "kind", "transport")
+
+    def __init__(self, transport: asyncio.Transport, kind: Kind, hold: Hold) -> None:
+        self.transport = transport
+        self.kind = kind
+        self.hold = hold
+
+    def unread(self, data: BytesLike) -> None:
+        """Put ``data`` (copied) in front of what will be read next."""
+        self.hold.leftover = bytes(data) + self.hold.leftover
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.kind.value} {describe(self.transport)}>"
+
+
+def kind_of(transport: asyncio.BaseTransport) -> Kind:
+    """Tell what an asyncio transport of the running loop can carry."""
+    if transport.get_extra_info("sslcontext") is not None:
+        return Kind.TLS
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return Kind.STREAM
+    if hasattr(socket, "AF_UNIX") and sock.family == socket.AF_UNIX:
+        return Kind.UNIX
+    return Kind.TCP
+
+
+def describe(transport: asyncio.BaseTransport) -> str:
+    """The peer's address as text, for log lines; never raises."""
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        host, port = peer[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(peer) if peer else "unix"
