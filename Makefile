@@ -1,0 +1,119 @@
+# The only task runner. Each target alone works on a fresh machine that has
+# Python >= 3.11 with headers and venv, a C compiler and make: what it needs is
+# installed into .venv of this checkout first.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+CC ?= cc
+PYTEST_ARGS ?=
+
+# PYTHON: the first interpreter that has all we need, else the first new enough.
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3
+HAS_ALL := import ensurepip, os, sys, sysconfig as s, venv; h = os.path.join(s.get_path("include"), "Python.h"); sys.exit(sys.version_info < (3, 11) or not os.path.exists(h))
+HAS_VERSION := import sys; sys.exit(sys.version_info < (3, 11))
+HAS_VENV := import ensurepip, venv
+HAS_HEADERS := import os, sys, sysconfig as s; sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))
+find = $(shell for p in $(CANDIDATES); do if "$$p" -c '$(1)' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
+PYTHON ?= $(or $(call find,$(HAS_ALL)),$(call find,$(HAS_VERSION)))
+
+# What one list of pyproject.toml asks for, one requirement a line.
+REQUIRES = import sys, tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*(t["build-system"]["requires"] if sys.argv[1] == "build" else t["project"]["optional-dependencies"][sys.argv[1]]), sep="\n")
+requires = $(BIN)/python -c '$(REQUIRES)' $(1) > $(VENV)/$(1).txt && $(BIN)/python -m pip install -q -r $(VENV)/$(1).txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SOURCES := setup.py $(wildcard fastws/*.pyx fastws/*.pxd fastws/*.pxi)
+QUICK := -q -m "not slow" $(PYTEST_ARGS)
+
+.PHONY: help demo test test-slow lint bench peers docs wheel clean check
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.built ## build, then push real data through wts and stw and show the throughput
+	$(BIN)/fastws demo
+
+# STYLE of the division: everything on the compiled twin and uvloop; then what
+# concerns the codec, and one pass through the command line, on the pure twin,
+# the latter on the stock event loop.
+test: export FASTWS_REQUIRE_SPEEDUPS = 1
+test: $(VENV)/.built $(VENV)/.test ## build, then run the test suite on both twins
+	$(BIN)/python -m pytest $(QUICK)
+	FASTWS_PURE=1 $(BIN)/python -m pytest $(QUICK) tests/unit tests/parity tests/property
+	FASTWS_PURE=1 FASTWS_LOOP=asyncio $(BIN)/python -m pytest $(QUICK) tests/e2e
+
+test-slow: export FASTWS_REQUIRE_SPEEDUPS = 1
+test-slow: $(VENV)/.built $(VENV)/.test ## run the tests that take long or much memory
+	$(BIN)/python -m pytest -m slow --timeout=900 $(PYTEST_ARGS)
+
+lint: $(VENV)/.built $(VENV)/.test $(VENV)/.lint ## format, style, types, Cython style, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint fastws
+	$(BIN)/codespell
+
+bench: $(VENV)/.built $(VENV)/.test $(VENV)/.bench ## measure against the peers found on PATH (an hour)
+	$(MAKE) -C bench
+	$(BIN)/python -m pytest -q bench/micro --benchmark-only
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.e2e stw
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.e2e wts
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.e2e tunnel
+
+peers: $(VENV)/.base $(VENV)/.bench ## install the programs that bench compares with (needs cargo)
+	@command -v cargo >/dev/null || { echo "make peers: no cargo found; on Debian: apt install cargo" >&2; exit 1; }
+	cargo install --locked websocat
+	cargo install --locked wstunnel
+	cargo install wmproxy --version 0.2.7
+	@command -v haproxy >/dev/null || echo "make peers: haproxy is missing; on Debian: apt install haproxy"
+
+docs: $(VENV)/.docs ## render docs/ into site/ and check its links
+	$(BIN)/mkdocs build --strict --quiet
+
+# The wheel is proved where the checkout cannot be imported by accident.
+wheel: $(VENV)/.base $(VENV)/.release ## make sdist and wheel, install the wheel elsewhere and run it
+	rm -rf dist
+	FASTWS_BUILD_EXTENSION=yes $(BIN)/python -m build --outdir dist
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; dist=$$(pwd)/dist; \
+	$(BIN)/python -m venv "$$dir/venv"; \
+	"$$dir/venv/bin/python" -m pip install -q "$$dist"/fastws-*.whl; \
+	cd "$$dir"; set -x; \
+	venv/bin/python -c 'import fastws, sys; sys.exit(fastws.BACKEND != "cython")'; \
+	venv/bin/python -m fastws --version; \
+	venv/bin/fastws demo
+	@if [ "$$(uname)" = Linux ]; then set -x; $(BIN)/auditwheel show dist/fastws-*.whl; fi
+
+clean: ## remove everything that a target made
+	rm -rf $(VENV) build dist site wheelhouse *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f fastws/_speedups.c fastws/_speedups*.so fastws/_speedups*.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+check: ## say whether this machine has what a build needs
+	@py='$(PYTHON)'; lacks() { echo "make: $$1" >&2; exit 1; }; \
+	other='or name one: make PYTHON=/path/to/python3'; \
+	[ -n "$$py" ] || lacks "no Python >= 3.11 found; on Debian: apt install python3 python3-dev python3-venv; $$other"; \
+	"$$py" -c '$(HAS_VERSION)' || lacks "$$py is not Python >= 3.11; on Debian: apt install python3; $$other"; \
+	"$$py" -c '$(HAS_VENV)' 2>/dev/null || lacks "$$py has no venv module; on Debian: apt install python3-venv; $$other"; \
+	"$$py" -c '$(HAS_HEADERS)' || lacks "$$py has no headers (Python.h); on Debian: apt install python3-dev; $$other"; \
+	printf '#include <stdio.h>\nint main(void) { return 0; }\n' | $(CC) -x c -fsyntax-only - 2>/dev/null || \
+	lacks "the C compiler $(CC) does not work; on Debian: apt install gcc libc6-dev"
+
+$(VENV)/.venv:
+	@$(MAKE) -s --no-print-directory check PYTHON='$(PYTHON)'
+	'$(PYTHON)' -m venv $(VENV)
+	@touch $@
+
+# Without isolation and without the extension: .built makes that, in place.
+$(VENV)/.base: pyproject.toml $(VENV)/.venv
+	@$(call requires,build)
+	FASTWS_BUILD_EXTENSION=no $(BIN)/python -m pip install -q --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.built: $(SOURCES) $(VENV)/.base
+	FASTWS_BUILD_EXTENSION=yes $(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+$(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: pyproject.toml $(VENV)/.venv
+	@echo "installing what $* needs"
+	@$(call requires,$*)
+	@touch $@
