@@ -1,0 +1,84 @@
+"""Conversion, tunnels, mappings and proxies between TCP and WebSocket.
+
+Names resolve when first used (PEP 562), so that ``import fastws`` stays cheap.
+What is not in ``__all__`` is private.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl
+    from fastws.config.schema import TcpToWs, WsToTcp
+    from fastws.exceptions import (
+        ConfigError,
+        Denied,
+        DialError,
+        DialTimeout,
+        FastwsError,
+        InvalidStatus,
+        LimitExceeded,
+        LocalProtocolError,
+        NoUpstream,
+        ProtocolError,
+        RemoteProtocolError,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fastws.config.endpoint": ("ConnectTo", "Listen", "Target", "WsUrl"),
+    "fastws.config.schema": ("TcpToWs", "WsToTcp"),
+    "fastws.exceptions": (
+        "ConfigError",
+        "Denied",
+        "DialError",
+        "DialTimeout",
+        "FastwsError",
+        "InvalidStatus",
+        "LimitExceeded",
+        "LocalProtocolError",
+        "NoUpstream",
+        "ProtocolError",
+        "RemoteProtocolError",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_SUBMODULES = frozenset({"app"})
+
+__all__ = [
+    "ConfigError",
+    "ConnectTo",
+    "Denied",
+    "DialError",
+    "DialTimeout",
+    "FastwsError",
+    "InvalidStatus",
+    "LimitExceeded",
+    "Listen",
+    "LocalProtocolError",
+    "NoUpstream",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "Target",
+    "TcpToWs",
+    "WsToTcp",
+    "WsUrl",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that defines ``name``, once."""
+    if name in _SUBMODULES:
+        return importlib.import_module(f"fastws.{name}")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fastws' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
