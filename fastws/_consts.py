@@ -1,8 +1,18 @@
-"""Numbers that both twins and every layer share. Imports nothing.
+"""Numbers that both twins and every layer share. Imports nothing of fastws.
 
 Sizes are bytes, times are seconds. Every limit here is a default that an option
 or argument of the same name overrides.
 """
+
+from enum import IntEnum
+
+
+class Side(IntEnum):
+    """Our end of a connection: a server expects masked frames, a client unmasked."""
+
+    CLIENT = 0
+    SERVER = 1
+
 
 # RFC 6455 section 5.2: opcodes.
 OP_CONT = 0x0
@@ -57,6 +67,11 @@ MAX_MESSAGE = 32 * 1024  # one outgoing frame, its header included
 MAX_MESSAGE_LOW = 1024
 MAX_MESSAGE_HIGH = 16 * 1024 * 1024
 MAX_INCOMING = 16 * 1024 * 1024  # message API only
+
+# What a text message from the other end is (DESIGN: between fastws ends).
+TEXT_FORWARD = 0  # payload of a stranger, checked to be UTF-8
+TEXT_SIGNAL = 1  # a signal of a fastws peer
+TEXT_CONFIRM = 2  # the first one decides: ``C``, or a stranger
 
 # HTTP heads.
 MAX_HEAD = 16 * 1024

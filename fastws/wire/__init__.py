@@ -1,0 +1,6 @@
+"""Sans-I/O protocol machines: bytes in, events and bytes out.
+
+Nothing below this package opens a socket, reads a clock or draws randomness;
+whoever drives a machine passes these in. Peer mistakes are ``RemoteProtocolError``
+and carry what to answer; our own mistakes are ``LocalProtocolError``.
+"""
