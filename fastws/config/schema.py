@@ -1,0 +1,341 @@
+"""What each mode needs to know, as frozen and validated values. Pure.
+
+One name serves the attribute here, the key in a file and the ``--flag``. Times
+are seconds, sizes are bytes. Wrong values raise :class:`ConfigError` with the
+attribute's name as ``path``; files are opened later, by the layer that uses them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from fastws import _consts as c
+from fastws.config import fields as f
+from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl, is_ip
+from fastws.config.endpoint import is_loopback as loops_back
+from fastws.exceptions import ConfigError
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+
+    class Parsed(Generic[T]):
+        """A field given as text or as ``T``, and read as ``T``."""
+
+        def __get__(self, spec: object, owner: object = None) -> T: ...
+        def __set__(self, spec: object, value: T | str) -> None: ...
+
+else:
+
+    class Parsed:
+        def __class_getitem__(cls, item: Any) -> Any:
+            return Annotated[item, "or text"]
+
+
+_MAX_USER_TIMEOUT = 2**31 // 1000  # seconds; the kernel counts milliseconds in an int
+
+_POSITIVE = (
+    "ping_deadline",
+    "linger",
+    "half_close_timeout",
+    "connect_timeout",
+    "handshake_timeout",
+)
+_NOT_NEGATIVE = (
+    "ping",
+    "idle_timeout",
+    "tcp_user_timeout",
+    "drain_delay",
+    "drain_timeout",
+)
+
+
+class ModeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options that every converting mode has.
+
+    Every mode also has ``listen``, where to accept.
+
+    Attributes:
+        headers: extra HTTP fields, of the request in stw and of the 101 in wts.
+        subprotocol: offered in this order (stw), or admitted (wts).
+        ping: seconds between pings, 0 switches them off.
+        ping_deadline: seconds without a byte after a ping until the peer is dead.
+        linger: seconds a peer may stay silent while an end is completed.
+        half_close_timeout: seconds without a byte until a half-closed one is reset.
+        connect_timeout: seconds to resolve and connect, in all.
+        handshake_timeout: seconds for TLS and HTTP handshakes, in all.
+        idle_timeout: seconds without payload, 0 for no limit.
+        max_connections: at once; ``None`` is 8192 or a quarter of the descriptor
+            limit, whichever is smaller.
+        max_message: bytes of an outgoing frame with its header.
+        tcp_user_timeout: seconds of unacknowledged data, 0 leaves it to the system.
+        drain_delay: seconds between the signal and the end of accepting.
+        drain_timeout: seconds that open connections have after that.
+        fastws: announce this end to the peer, for exact half-close and reset.
+    """
+
+    headers: tuple[tuple[str, str], ...] = ()
+    subprotocol: tuple[str, ...] = ()
+    ping: float = c.PING
+    ping_deadline: float = c.PING_DEADLINE
+    linger: float = c.LINGER
+    half_close_timeout: float = c.HALF_CLOSE_TIMEOUT
+    connect_timeout: float = c.CONNECT_TIMEOUT
+    handshake_timeout: float = c.HANDSHAKE_TIMEOUT
+    idle_timeout: float = c.IDLE_TIMEOUT
+    max_connections: int | None = None
+    max_message: int = c.MAX_MESSAGE
+    tcp_user_timeout: float = 0.0
+    drain_delay: float = c.DRAIN_DELAY
+    drain_timeout: float = c.DRAIN_TIMEOUT
+    fastws: bool = True
+
+    def __post_init__(self) -> None:
+        _texts(self, "subprotocol", f.parse_subprotocol)
+        if "base64" in self.subprotocol:
+            raise ConfigError("subprotocol", "base64 is not spoken; use binary")
+        _unique(self, "subprotocol")
+        for name in _POSITIVE:
+            _seconds(self, name, zero=False)
+        for name in _NOT_NEGATIVE:
+            _seconds(self, name, zero=True)
+        if self.tcp_user_timeout > _MAX_USER_TIMEOUT:
+            raise ConfigError("tcp_user_timeout", "must be at most 24d")
+        limit = self.max_connections
+        if limit is not None and (not _is_count(limit) or limit < 1):
+            raise ConfigError("max_connections", "must be a whole number from 1")
+        low, high = c.MAX_MESSAGE_LOW, c.MAX_MESSAGE_HIGH
+        if not _is_count(self.max_message) or not low <= self.max_message <= high:
+            raise ConfigError("max_message", "must be from 1KiB to 16MiB")
+
+
+class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``fastws stw LISTEN URL``: each TCP connection becomes one WebSocket.
+
+    Attributes:
+        listen: where to accept; text is parsed.
+        upstream: the WebSocket server; text is parsed.
+        host: what the Host field says instead of the URL's host.
+        origin: what the Origin field says; without it none is sent.
+        sni: TLS server name, also the name that is verified.
+        ca: PEM file of authorities to trust instead of the system's.
+        cert: PEM file of the client certificate, its key may stand in it.
+        key: PEM file of that key.
+        insecure: do not verify the server's certificate.
+        connect_to: address to dial instead of the URL's; text is parsed.
+        on_eof: after a TCP end, ``hold`` the Close for a late answer (strangers
+            only) or ``close`` at once.
+    """
+
+    listen: Parsed[Listen]
+    upstream: Parsed[WsUrl]
+    host: str | None = None
+    origin: str | None = None
+    sni: str | None = None
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    insecure: bool = False
+    connect_to: Parsed[ConnectTo | None] = None  # type: ignore[assignment]
+    on_eof: Literal["hold", "close"] = "hold"
+
+    def __post_init__(self) -> None:
+        ModeSpec.__post_init__(self)
+        _parse(self, "listen", Listen)
+        _parse(self, "upstream", WsUrl)
+        if self.connect_to is not None:
+            _parse(self, "connect_to", ConnectTo)
+        _headers(self, request=True)
+        _text(self, "host", f.parse_host)
+        _text(self, "origin", f.parse_origin)
+        _text(self, "sni", f.parse_server_name)
+        if self.on_eof not in ("hold", "close"):
+            raise ConfigError("on_eof", "must be hold or close")
+        if not self.upstream.secure:
+            names = ("sni", "ca", "cert", "key", "insecure")
+            _refuse(self, names, "only means something with a wss:// URL")
+        _check_pair(self, "cert", "key")
+        _check_trust(self)
+        _check_loop(self.listen, self.dial_address)
+
+    @property
+    def dial_address(self) -> tuple[str, int]:
+        """``(host, port)`` to dial."""
+        if self.connect_to is not None:
+            return self.connect_to.address
+        return self.upstream.host, self.upstream.port
+
+    @property
+    def server_name(self) -> str | None:
+        """Name for TLS, sent and verified; ``None`` without TLS."""
+        return (self.sni or self.upstream.host) if self.upstream.secure else None
+
+
+class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``fastws wts LISTEN TARGET``: each WebSocket becomes one TCP connection.
+
+    Attributes:
+        listen: where to accept; text is parsed.
+        target: the service to connect to; text is parsed.
+        path: the only path that upgrades; without it all do.
+        allow_host: the only Hosts admitted; without it all are.
+        allow_origin: origins admitted besides those of the request's own Host.
+        cert: PEM file to listen with TLS, its key may stand in it.
+        key: PEM file of that key.
+        client_ca: PEM file of authorities; clients must show a certificate of one.
+        sni: TLS server name towards a ``tls://`` target, also the one verified.
+        ca: PEM file of authorities to trust instead of the system's, for the target.
+        insecure: do not verify the target's certificate.
+        target_cert: PEM file of the certificate shown to the target.
+        target_key: PEM file of that key.
+    """
+
+    listen: Parsed[Listen]
+    target: Parsed[Target]
+    path: str | None = None
+    allow_host: tuple[str, ...] = ()
+    allow_origin: tuple[str, ...] = ()
+    cert: str | None = None
+    key: str | None = None
+    client_ca: str | None = None
+    sni: str | None = None
+    ca: str | None = None
+    insecure: bool = False
+    target_cert: str | None = None
+    target_key: str | None = None
+
+    def __post_init__(self) -> None:
+        ModeSpec.__post_init__(self)
+        _parse(self, "listen", Listen)
+        _parse(self, "target", Target)
+        _headers(self, request=False)
+        _text(self, "path", f.parse_path)
+        _text(self, "sni", f.parse_server_name)
+        _texts(self, "allow_host", f.parse_host)
+        _texts(self, "allow_origin", f.parse_origin)
+        _check_pair(self, "cert", "key")
+        _check_pair(self, "target_cert", "target_key")
+        if self.client_ca is not None and self.cert is None:
+            raise ConfigError("client_ca", "needs cert: only TLS asks for certificates")
+        if not self.target.tls:
+            names = ("sni", "ca", "insecure", "target_cert", "target_key")
+            _refuse(self, names, "only means something with a tls:// target")
+        _check_trust(self)
+        _check_loop(self.listen, self.target.address)
+
+    @property
+    def server_name(self) -> str | None:
+        """Name for TLS to the target, sent and verified; ``None`` without TLS."""
+        return (self.sni or self.target.host) if self.target.tls else None
+
+
+def _parse(spec: ModeSpec, name: str, kind: type[Any]) -> None:
+    """Replace text by the parsed value; anything but text and ``kind`` raises."""
+    value = getattr(spec, name)
+    if isinstance(value, str):
+        try:
+            force_setattr(spec, name, kind.parse(value))
+        except ValueError as error:
+            raise ConfigError(name, str(error)) from None
+    elif not isinstance(value, kind):
+        raise ConfigError(name, f"must be text or {kind.__name__}")
+
+
+def _text(spec: ModeSpec, name: str, parse: Callable[[str], str]) -> None:
+    value = getattr(spec, name)
+    if value is not None:
+        force_setattr(spec, name, _checked(name, value, parse))
+
+
+def _texts(spec: ModeSpec, name: str, parse: Callable[[str], str]) -> None:
+    value = getattr(spec, name)
+    if isinstance(value, str):
+        raise ConfigError(name, "must be a sequence of texts, not one text")
+    force_setattr(spec, name, tuple(_checked(name, item, parse) for item in value))
+
+
+def _checked(name: str, value: object, parse: Callable[[str], str]) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(name, "must be text")
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ConfigError(name, str(error)) from None
+
+
+def _headers(spec: ModeSpec, *, request: bool) -> None:
+    fields = []
+    for name, value in spec.headers:
+        try:
+            fields.append(f.check_header(name, value))
+        except ValueError as error:
+            raise ConfigError("headers", str(error)) from None
+        reason = f.header_owner(name, request=request)
+        if reason is not None:
+            raise ConfigError("headers", reason)
+    force_setattr(spec, "headers", tuple(fields))
+
+
+def _unique(spec: ModeSpec, name: str) -> None:
+    seen = set()
+    for item in getattr(spec, name):
+        if item in seen:
+            raise ConfigError(name, f"{item} is named twice")
+        seen.add(item)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _seconds(spec: ModeSpec, name: str, *, zero: bool) -> None:
+    value = getattr(spec, name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(name, "must be a number of seconds")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ConfigError(name, "must be 0 or more" if zero else "must be more than 0")
+
+
+def _refuse(spec: ModeSpec, names: tuple[str, ...], reason: str) -> None:
+    for name in names:
+        if getattr(spec, name):
+            raise ConfigError(name, reason)
+
+
+def _check_pair(spec: ModeSpec, cert: str, key: str) -> None:
+    if getattr(spec, key) is not None and getattr(spec, cert) is None:
+        raise ConfigError(key, f"needs {cert}: the certificate this key belongs to")
+
+
+def _check_trust(spec: TcpToWs | WsToTcp) -> None:
+    if spec.insecure and spec.ca is not None:
+        raise ConfigError("insecure", "contradicts ca; give one of the two")
+
+
+def _check_loop(listen: Listen, address: tuple[str, int] | str) -> None:
+    """Refuse to connect to our own listener: one client would make endless ones."""
+    if isinstance(address, str):
+        same = listen.kind == "unix" and address == listen.path
+    else:
+        host, port = address
+        same = (
+            listen.kind == "tcp"
+            and port == listen.port
+            and any(_answers(own, host) for own in listen.hosts)
+        )
+    if same:
+        raise ConfigError("listen", "is the address to connect to: an endless loop")
+
+
+def _answers(own: str, host: str) -> bool:
+    """Whether a socket bound to ``own`` answers for the loopback name ``host``."""
+    if own.lower() == host.lower():
+        return True
+    if not loops_back(host):
+        return False
+    if not is_ip(host):  # localhost
+        return own in ("127.0.0.1", "::1", "0.0.0.0", "::")
+    return own == ("::" if ":" in host else "0.0.0.0")
