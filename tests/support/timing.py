@@ -1,0 +1,20 @@
+"""One unit of time for every time-out of the tests.
+
+A slow or busy machine multiplies all of them at once:
+``FASTWS_TEST_TIME_SCALE=4 make test``. Time-outs are only ever reached by a test
+that fails; nothing here is slept to wait for something to become ready.
+"""
+
+import os
+
+SCALE = float(os.environ.get("FASTWS_TEST_TIME_SCALE", "1"))
+"""How much slower this machine is than a quiet one; 1 unless the variable says so."""
+
+UNIT = 0.1 * SCALE
+"""Seconds: what a loopback exchange takes at most on a quiet machine."""
+
+SHORT = 20 * UNIT
+"""Seconds: one exchange on loopback; 2 s unscaled."""
+
+LONG = 100 * UNIT
+"""Seconds: a whole scenario, or a process from start to listening; 10 s unscaled."""
