@@ -5,6 +5,7 @@ or argument of the same name overrides.
 """
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Side(IntEnum):
@@ -12,6 +13,26 @@ class Side(IntEnum):
 
     CLIENT = 0
     SERVER = 1
+
+
+class FrameHeader(NamedTuple):
+    """One frame header as read from the wire (RFC 6455 section 5.2).
+
+    Attributes:
+        fin: the FIN bit.
+        rsv: the reserved bits, in place (``RSV1 | RSV2 | RSV3``).
+        opcode: 0..15, reserved ones included.
+        key: the masking key, or ``None`` for an unmasked frame.
+        length: payload bytes, as sent: not checked for its shortest form.
+        size: bytes of the header itself.
+    """
+
+    fin: bool
+    rsv: int
+    opcode: int
+    key: bytes | None
+    length: int
+    size: int
 
 
 # RFC 6455 section 5.2: opcodes.
@@ -102,3 +123,10 @@ ACCEPT_PAUSE = 1.0
 OVERFLOW = 64  # connections past max_connections that wts still answers
 MAX_CONNECTIONS = 8192
 RESOLVER_THREADS = 32
+RESOLVER_PER_HOST = 4  # threads that one slow name may hold
+RESOLVER_IDLE = 10.0  # a thread without work ends after this
+
+# TCP keepalive: a peer that answers nothing is dead after idle + probes * interval.
+KEEPALIVE_IDLE = 60
+KEEPALIVE_INTERVAL = 15
+KEEPALIVE_PROBES = 4

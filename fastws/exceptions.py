@@ -9,6 +9,7 @@
     │   └── RemoteProtocolError    the peer was: carries what to answer
     │       └── InvalidStatus      the server answered something other than 101
     ├── LimitExceeded          a configured limit was reached
+    ├── ListenError            an address could not be listened on; also an OSError
     └── DialError              an upstream could not be opened
         ├── DialTimeout        nothing answered in time
         ├── NoUpstream         refused, unreachable, unknown name, TLS failure
@@ -98,6 +99,16 @@ class InvalidStatus(RemoteProtocolError):
 
 class LimitExceeded(FastwsError):
     """A configured limit was reached; the text names it."""
+
+
+class ListenError(FastwsError, OSError):
+    """An address could not be listened on: ``ListenError(errno, text)``.
+
+    ``str()`` is the text alone, which names the address; ``errno`` is the system's.
+    """
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class DialError(FastwsError):
