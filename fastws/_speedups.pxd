@@ -1,0 +1,122 @@
+# Every C signature and attribute of the compiled twin, in the order of the .pyx.
+# Sizes are bytes. Pointers are borrowed for the call unless a line says otherwise.
+
+# ---------------------------------------------------------------- masking, headers
+
+
+cdef void xor_mask(
+    unsigned char* dst,
+    const unsigned char* src,
+    Py_ssize_t n,
+    const unsigned char* key,
+    int phase,
+) noexcept nogil
+
+cdef int put_header(
+    unsigned char* out,
+    int b0,
+    unsigned long long length,
+    const unsigned char* key,
+) noexcept nogil
+
+
+cdef inline int header_size(unsigned long long length, bint masked) noexcept nogil:
+    return (2 if length < 126 else 4 if length < 65536 else 10) + (4 if masked else 0)
+
+
+cdef class MaskKeys:
+    cdef object source              # callable(n) -> bytes
+    cdef bytes block                # owns the keys of the next frames, or None
+    cdef const unsigned char* at    # inside block
+    cdef Py_ssize_t left            # unused bytes of block
+    cdef unsigned long generation   # forks seen when block was drawn
+
+    cdef const unsigned char* next_key(self) except NULL  # 4 bytes, till next call
+    cdef int refill(self) except -1
+
+
+# ----------------------------------------------------------------------- utf-8
+
+
+cdef class Utf8Validator:
+    cdef int need                   # continuation bytes still to come
+    cdef unsigned char low          # bounds of the next continuation byte
+    cdef unsigned char high
+    cdef bint has_failed
+
+    cdef bint feed_raw(self, const unsigned char* p, Py_ssize_t n) noexcept nogil
+
+
+# ---------------------------------------------------------------- frame decoder
+
+
+cdef struct Part:
+    int opcode              # the message's (1, 2), a control frame's, or -1: nothing
+    int flags               # _consts: FRAME_START | FRAME_END | MESSAGE_END | PART_RSV1
+    unsigned char* start    # payload; of a control frame: valid until the next step
+    Py_ssize_t length
+
+
+cdef class FrameDecoder:
+    cdef readonly object error              # RemoteProtocolError or None
+    # Fixed at construction.
+    cdef bint expects_mask                  # our side is the server
+    cdef int rsv                            # header bits that extensions allow
+    cdef unsigned long long max_payload     # of one data frame
+    cdef unsigned long long max_message     # of one message, all fragments
+    # The header being collected.
+    cdef unsigned char header[14]
+    cdef int have                           # bytes of it received, 0: none
+    # The frame whose payload is being received.
+    cdef bint in_frame
+    cdef bint is_started                    # a part of it was delivered
+    cdef bint fin
+    cdef int opcode                         # as sent, 0 for a continuation
+    cdef unsigned long long remaining       # payload still to come
+    cdef unsigned char key[4]
+    cdef int phase                          # payload received, modulo 4
+    # The message it belongs to.
+    cdef int message_opcode                 # 1, 2 or 0: none is open
+    cdef int message_flags                  # PART_RSV1 or 0
+    cdef unsigned long long message_size    # counted only if max_message is set
+    # Control frames.
+    cdef unsigned char control[125]
+    cdef int control_size                   # bytes in it
+    cdef bint is_closed                     # a Close was delivered
+
+    cdef Py_ssize_t step(
+        self, unsigned char* p, Py_ssize_t n, unsigned char* dst, Part* part
+    ) except -2
+    cdef Py_ssize_t read_header(self, const unsigned char* p, Py_ssize_t n) except -2
+    cdef bint check_start(self, int b0, int b1) except -1
+    cdef bint start_frame(self, const unsigned char* header, int size) except -1
+    cdef bint fail(self, str reason, int close_code) except -1
+    cdef Py_ssize_t take_data(
+        self, unsigned char* p, Py_ssize_t n, unsigned char* dst, Part* part
+    ) noexcept nogil
+    cdef Py_ssize_t take_control(
+        self, const unsigned char* p, Py_ssize_t n, Part* part
+    ) noexcept nogil
+
+
+# ------------------------------------------------------------------- binary buffer
+
+
+cdef class Store:
+    cdef unsigned char* memory      # owned
+    cdef Py_ssize_t size
+    cdef Py_ssize_t views           # buffer exports alive
+    cdef bint is_shared             # more than one BinaryMut has lived on it
+    cdef Py_ssize_t window          # what the next export shows
+    cdef Py_ssize_t window_size
+
+
+cdef class BinaryMut:
+    cdef Store store
+    cdef Py_ssize_t base            # first byte of our part of the store
+    cdef Py_ssize_t head            # first readable byte
+    cdef Py_ssize_t tail            # first spare byte
+    cdef Py_ssize_t limit           # end of our part
+
+    cdef unsigned char* spare_for(self, Py_ssize_t n) except NULL
+    cdef object export(self, Py_ssize_t start, Py_ssize_t size)
