@@ -1,0 +1,279 @@
+"""One table of options: the command line, the variables and the reference read it.
+
+What a mode's option is called, which modes have it and its default stand in
+:mod:`fastws.config.schema`; how it is written and explained stands here. Pure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from fastws.config import fields as f
+from fastws.config.endpoint import ConnectTo
+from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
+from fastws.config.units import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
+
+MODES: dict[str, type[ModeSpec]] = {"stw": TcpToWs, "wts": WsToTcp}
+"""Command name to the schema it fills."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a value is written.
+
+    Attributes:
+        metavar: stands for the value in help texts.
+        parse: text to value; ``ValueError`` says what would be right.
+        show: value to text, for defaults.
+    """
+
+    metavar: str
+    parse: Callable[[str], Any] = str
+    show: Callable[[Any], str] = str
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number; ``ValueError`` for anything else."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 15:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def choice(*names: str) -> Kind:
+    """A kind that admits these words, in any case."""
+
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word not in names:
+            raise ValueError(
+                f"{text!r} is none of them; write {', '.join(names[:-1])}"
+                f" or {names[-1]}"
+            )
+        return word
+
+    return Kind("|".join(names), parse)
+
+
+FLAG = Kind("")
+FILE = Kind("FILE")
+HOST = Kind("HOST", f.parse_host)
+NAME = Kind("NAME", f.parse_server_name)
+ORIGIN = Kind("ORIGIN", f.parse_origin)
+TIME = Kind("TIME", parse_duration, format_duration)
+SIZE = Kind("SIZE", parse_size, format_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, in every place where it appears.
+
+    Attributes:
+        flag: ``--name``; the variable's name follows from it.
+        kind: how its value is written.
+        group: heading in help texts, or one per mode.
+        help: one sentence without a full stop, or one per mode.
+        field: attribute it fills; empty where it follows from ``flag``.
+        short: one-letter form.
+        many: may be repeated; a variable holds one value per line.
+        negates: the flag turns its field off.
+        secret: the value can also come from the file named by ``…_FILE``.
+        off: 0 switches it off, and the help says so.
+        default: where no schema has the field.
+    """
+
+    flag: str
+    kind: Kind
+    group: str | Mapping[str, str]
+    help: str | Mapping[str, str]
+    field: str = ""
+    short: str = ""
+    many: bool = False
+    negates: bool = False
+    secret: bool = False
+    off: bool = False
+    default: Any = None
+
+    @property
+    def attribute(self) -> str:
+        """Name of the schema's attribute."""
+        return self.field or self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable: ``FASTWS_PING``."""
+        return "FASTWS_" + self.flag.removeprefix("--").replace("-", "_").upper()
+
+    def group_in(self, mode: str) -> str:
+        """The heading in the help of ``mode``."""
+        return self.group if isinstance(self.group, str) else self.group[mode]
+
+    def help_in(self, mode: str) -> str:
+        """The sentence in the help of ``mode``."""
+        return self.help if isinstance(self.help, str) else self.help[mode]
+
+    def default_in(self, mode: str) -> Any:
+        """The value without the option."""
+        return defaults(MODES[mode]).get(self.attribute, self.default)
+
+    def default_text(self, mode: str) -> str:
+        """That value as written, or empty where absence is the default."""
+        value = self.default_in(mode)
+        if self.kind is FLAG or self.many or value is None:
+            return ""
+        return "off" if self.off and not value else self.kind.show(value)
+
+
+_HTTP = "Handshake"
+_TLS = {"stw": "TLS (wss:// only)", "wts": "TLS to TARGET (tls:// only)"}
+_TLS_IN = {"stw": "TLS (wss:// only)", "wts": "TLS on LISTEN"}
+_TIMES = "Keep-alive and time-outs"
+_LIMITS = "Limits"
+_RUN = "Start, stop and log"
+
+OPTIONS: Sequence[Option] = (
+    Option("--path", Kind("PATH", f.parse_path), _HTTP, "upgrade this path only"),
+    Option("--host", HOST, _HTTP, "Host to send instead of the URL's"),
+    Option("--allow-host", HOST, _HTTP, "admit only this Host; repeatable", many=True),
+    Option(
+        "--header",
+        Kind("'NAME: VALUE'", f.parse_header),
+        _HTTP,
+        {
+            "stw": "field to add to the request; repeatable",
+            "wts": "field to add to the 101 answer; repeatable",
+        },
+        field="headers",
+        short="-H",
+        many=True,
+        secret=True,
+    ),
+    Option(
+        "--subprotocol",
+        Kind("NAME", f.parse_subprotocol),
+        _HTTP,
+        {
+            "stw": "subprotocol to offer; repeatable, best first",
+            "wts": "subprotocol to admit; repeatable, otherwise binary or the first",
+        },
+        many=True,
+    ),
+    Option("--origin", ORIGIN, _HTTP, "Origin to send"),
+    Option(
+        "--allow-origin",
+        ORIGIN,
+        _HTTP,
+        "web page origin to admit besides this host's own; repeatable",
+        many=True,
+    ),
+    Option(
+        "--connect-to",
+        Kind("HOST:PORT", ConnectTo.parse),
+        _HTTP,
+        "dial this instead of the URL's address; Host and SNI stay",
+    ),
+    Option(
+        "--no-fastws",
+        FLAG,
+        _HTTP,
+        "do not announce fastws to the peer",
+        field="fastws",
+        negates=True,
+    ),
+    Option(
+        "--cert",
+        FILE,
+        _TLS_IN,
+        {
+            "stw": "client certificate (PEM), its key may stand in it",
+            "wts": "certificate chain (PEM), its key may stand in it",
+        },
+    ),
+    Option("--key", FILE, _TLS_IN, "key of that certificate (PEM)"),
+    Option(
+        "--client-ca", FILE, _TLS_IN, "demand client certificates of these authorities"
+    ),
+    Option("--ca", FILE, _TLS, "authorities to trust (PEM) instead of the system's"),
+    Option("--sni", NAME, _TLS, "server name to send and to verify"),
+    Option("--insecure", FLAG, _TLS, "do not verify the server's certificate"),
+    Option("--target-cert", FILE, _TLS, "client certificate (PEM) for the target"),
+    Option("--target-key", FILE, _TLS, "key of that certificate (PEM)"),
+    Option("--ping", TIME, _TIMES, "time between pings, 0 for none", off=True),
+    Option(
+        "--ping-deadline", TIME, _TIMES, "silence after a ping until the peer is dead"
+    ),
+    Option("--connect-timeout", TIME, _TIMES, "to resolve and connect, in all"),
+    Option("--handshake-timeout", TIME, _TIMES, "for TLS and HTTP handshakes, in all"),
+    Option(
+        "--idle-timeout",
+        TIME,
+        _TIMES,
+        "end connections without payload, 0 for never",
+        off=True,
+    ),
+    Option(
+        "--half-close-timeout",
+        TIME,
+        _TIMES,
+        "reset half-closed connections without a byte",
+    ),
+    Option(
+        "--linger", TIME, _TIMES, "silence a peer may keep while an end is completed"
+    ),
+    Option(
+        "--on-eof",
+        choice("hold", "close"),
+        _TIMES,
+        "after a TCP end, hold the Close for a late answer",
+    ),
+    Option(
+        "--tcp-user-timeout",
+        TIME,
+        _TIMES,
+        "TCP_USER_TIMEOUT of all connections, 0 for the system's",
+        off=True,
+    ),
+    Option(
+        "--max-connections",
+        Kind("COUNT", parse_count),
+        _LIMITS,
+        "at once; default 8192 or 1/4 of the descriptor limit",
+    ),
+    Option("--max-message", SIZE, _LIMITS, "outgoing frame with header, 1KiB to 16MiB"),
+    Option("--drain-delay", TIME, _RUN, "from the signal to the end of accepting"),
+    Option("--drain-timeout", TIME, _RUN, "for open connections after that"),
+    Option(
+        "--log-level",
+        choice("debug", "info", "warning", "error"),
+        _RUN,
+        "least level to log",
+        default="info",
+    ),
+    Option(
+        "--log-format", choice("human", "json"), _RUN, "of log lines", default="human"
+    ),
+)
+"""Every option, in the order of help texts and reference."""
+
+_LOGGING = frozenset({"log_level", "log_format"})
+
+
+def defaults(schema: type[ModeSpec]) -> dict[str, Any]:
+    """Attribute to default of every optional attribute of ``schema``."""
+    return {
+        field.name: field.default
+        for field in msgspec.structs.fields(schema)
+        if not field.required
+    }
+
+
+def options_of(mode: str) -> list[Option]:
+    """The options of one command, in the order of :data:`OPTIONS`."""
+    known = defaults(MODES[mode]).keys() | _LOGGING
+    return [option for option in OPTIONS if option.attribute in known]
