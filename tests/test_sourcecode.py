@@ -18,7 +18,8 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 # Written in pieces, so that this file does not contain what it looks for.
 UNFINISHED = re.compile(r"\b(TO" + "DO|FIX" + "ME|XX" + "X)\\b")
-MACHINE_PATH = re.compile(r"(?<![\w.~$)}])/(ro" + "ot|home/\\w+|wo" + "rk|tmp/ve" + "nv)/")
+PLACES = ("roo" + "t", r"home/\w+", "wor" + "k", "tmp/ven" + "v")
+MACHINE_PATH = re.compile(rf"(?<![\w.~$)}}])/({'|'.join(PLACES)})/")
 
 
 def listed_files() -> list[Path]:
@@ -64,24 +65,25 @@ def function_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return total
 
 
-@pytest.mark.parametrize("path", MODULES, ids=label)
-def test_functions_are_short(path: Path) -> None:
-    too_long = {}
+def long_functions(path: Path) -> dict[str, int]:
+    """The functions of a file that are longer than they may be, and how long."""
+    found = {}
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = function_lines(node)
             if lines > MAX_FUNCTION:
-                too_long[f"{label(path)}:{node.name}"] = lines
-    assert {k: v for k, v in too_long.items() if k not in LONG_FUNCTIONS} == {}
+                found[f"{label(path)}:{node.name}"] = lines
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_functions_are_short(path: Path) -> None:
+    found = long_functions(path)
+    assert {k: v for k, v in found.items() if k not in LONG_FUNCTIONS} == {}
 
 
 def test_exceptions_for_long_functions_are_needed() -> None:
-    needed = set()
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                if function_lines(node) > MAX_FUNCTION:
-                    needed.add(f"{label(path)}:{node.name}")
+    needed = {name for path in MODULES for name in long_functions(path)}
     assert set(LONG_FUNCTIONS) <= needed
 
 
@@ -112,12 +114,12 @@ def test_no_test_or_function_is_defined_twice(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["cd /ro" + "ot/x", "see '/wo" + "rk/main'", "open('/home/" + "me/x')"],
+    ["cd /roo" + "t/x", "see '/wor" + "k/main'", "open('/home/" + "me/x')"],
 )
 def test_machine_path_is_recognised(line: str) -> None:
     assert MACHINE_PATH.search(line)
 
 
-@pytest.mark.parametrize("line", ["~/wo" + "rk/", "https://a.example/ro" + "ot/"])
+@pytest.mark.parametrize("line", ["~/wor" + "k/", "https://a.example/roo" + "t/"])
 def test_other_path_is_not_taken_for_one(line: str) -> None:
     assert not MACHINE_PATH.search(line)
