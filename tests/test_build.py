@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import fastws
+
 ROOT = Path(__file__).parent.parent
 NEEDED = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 WARNING = "fastws is built without its compiled twin"
@@ -162,12 +164,13 @@ def test_version_has_one_source() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "version" not in project
     assert project["dynamic"] == ["version"]
-    text = (ROOT / "fastws" / "__init__.py").read_text()
-    (version,) = re.findall(r'^__version__ = "(.*)"$', text, re.MULTILINE)
+    texts = [path.read_text("utf-8") for path in (ROOT / "fastws").rglob("*.py")]
+    literal = re.compile(r'^__version__(?:: \w+)? = "(.*)"$', re.MULTILINE)
+    (version,) = [found for text in texts for found in literal.findall(text)]
     changes = (ROOT / "CHANGELOG.md").read_text()
     newest = re.search(r"^## (\S+)", changes, re.MULTILINE)
     assert newest is not None
-    assert newest[1] == version
+    assert newest[1] == version == fastws.__version__
 
 
 def test_wheels_are_tested_with_the_pinned_tools() -> None:

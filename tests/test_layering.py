@@ -19,7 +19,7 @@ PACKAGE = ROOT / "fastws"
 # earlier ones).
 LAYERS: list[dict[str, list[str]]] = [
     {"": ["exceptions", "typing", "_consts", "_version"]},
-    {"_speedups": ["_speedups", "_speedups_py", "_copyloop_py"]},
+    {"_speedups": ["_speedups", "_buffer_py", "_speedups_py", "_copyloop_py"]},
     {"_backend": ["_backend"]},
     {
         "wire": [
@@ -41,7 +41,15 @@ LAYERS: list[dict[str, list[str]]] = [
             "pool",
             "__init__",
         ],
-        "config": ["units", "endpoint", "schema", "load", "__init__"],
+        "config": [
+            "units",
+            "endpoint",
+            "fields",
+            "schema",
+            "options",
+            "load",
+            "__init__",
+        ],
     },
     {
         "net": [
@@ -80,11 +88,11 @@ LAYERS: list[dict[str, list[str]]] = [
         "modes": ["tcp_to_ws", "ws_to_tcp", "demo", "__init__"],
     },
     {"app": ["app"], "asgi": ["asgi"], "testing": ["testing"]},
-    {"cli": ["log", "options", "stw", "wts", "demo", "main", "__init__"]},
+    {"cli": ["log", "options", "serve", "stw", "wts", "demo", "main", "__init__"]},
     {"face": ["__init__", "__main__"]},
 ]
-BASE = {"fastws.exceptions", "fastws.typing", "fastws._consts"}
-TWINS = {"fastws._speedups", "fastws._speedups_py", "fastws._copyloop_py"}
+BASE = {f"fastws.{name}" for name in LAYERS[0][""]}
+TWINS = {f"fastws.{name}" for name in LAYERS[1]["_speedups"]}
 # Layers that take plain arguments.
 WITHOUT_CONFIG = {"wire", "net", "upstream", "http", "proxy", "ws"}
 # The machines of wire are given what these would fetch.
