@@ -81,7 +81,10 @@ wheel: $(VENV)/.base $(VENV)/.release ## make sdist and wheel, install the wheel
 	venv/bin/python -c 'import fastws, sys; sys.exit(fastws.BACKEND != "cython")'; \
 	venv/bin/python -m fastws --version; \
 	venv/bin/fastws demo
-	@if [ "$$(uname)" = Linux ]; then set -x; $(BIN)/auditwheel show dist/fastws-*.whl; fi
+	@if [ "$$(uname)" != Linux ]; then exit 0; fi; \
+	shown=$$($(BIN)/auditwheel show dist/fastws-*.whl | tr -s '\n' ' '); echo "$$shown"; \
+	case "$$shown" in *"shared libraries are required"*) echo "make: the wheel needs a library of this machine" >&2; exit 1;; esac; \
+	echo "$$shown" | grep -Eq '(many|musl)linux_(2_([0-9]|1[0-9]|2[0-8])|1_[0-2])_' || { echo "make: the wheel needs a system newer than manylinux_2_28" >&2; exit 1; }
 
 clean: ## remove everything that a target made
 	rm -rf $(VENV) build dist site wheelhouse *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
