@@ -7,7 +7,10 @@ What is not in ``__all__`` is private.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fastws._version import __version__
+
 if TYPE_CHECKING:
+    from fastws._backend import BACKEND, FrameDecoder, Side
     from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl
     from fastws.config.schema import TcpToWs, WsToTcp
     from fastws.exceptions import (
@@ -24,9 +27,8 @@ if TYPE_CHECKING:
         RemoteProtocolError,
     )
 
-__version__ = "0.1.0"
-
 _HOMES = {
+    "fastws._backend": ("BACKEND", "FrameDecoder", "Side"),
     "fastws.config.endpoint": ("ConnectTo", "Listen", "Target", "WsUrl"),
     "fastws.config.schema": ("TcpToWs", "WsToTcp"),
     "fastws.exceptions": (
@@ -47,12 +49,14 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = frozenset({"app"})
 
 __all__ = [
+    "BACKEND",
     "ConfigError",
     "ConnectTo",
     "Denied",
     "DialError",
     "DialTimeout",
     "FastwsError",
+    "FrameDecoder",
     "InvalidStatus",
     "LimitExceeded",
     "Listen",
@@ -60,6 +64,7 @@ __all__ = [
     "NoUpstream",
     "ProtocolError",
     "RemoteProtocolError",
+    "Side",
     "Target",
     "TcpToWs",
     "WsToTcp",

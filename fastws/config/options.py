@@ -20,7 +20,7 @@ from fastws.config.units import (
     parse_size,
 )
 
-MODES: dict[str, type[ModeSpec]] = {"stw": TcpToWs, "wts": WsToTcp}
+MODES: dict[str, type[TcpToWs] | type[WsToTcp]] = {"stw": TcpToWs, "wts": WsToTcp}
 """Command name to the schema it fills."""
 
 
@@ -46,7 +46,7 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
-def choice(*names: str) -> Kind:
+def choice(metavar: str, *names: str) -> Kind:
     """A kind that admits these words, in any case."""
 
     def parse(text: str) -> str:
@@ -58,7 +58,7 @@ def choice(*names: str) -> Kind:
             )
         return word
 
-    return Kind("|".join(names), parse)
+    return Kind(metavar, parse)
 
 
 FLAG = Kind("")
@@ -228,7 +228,7 @@ OPTIONS: Sequence[Option] = (
     ),
     Option(
         "--on-eof",
-        choice("hold", "close"),
+        choice("hold|close", "hold", "close"),
         _TIMES,
         "after a TCP end, hold the Close for a late answer",
     ),
@@ -250,13 +250,17 @@ OPTIONS: Sequence[Option] = (
     Option("--drain-timeout", TIME, _RUN, "for open connections after that"),
     Option(
         "--log-level",
-        choice("debug", "info", "warning", "error"),
+        choice("LEVEL", "debug", "info", "warning", "error"),
         _RUN,
-        "least level to log",
+        "debug, info, warning or error",
         default="info",
     ),
     Option(
-        "--log-format", choice("human", "json"), _RUN, "of log lines", default="human"
+        "--log-format",
+        choice("human|json", "human", "json"),
+        _RUN,
+        "of log lines",
+        default="human",
     ),
 )
 """Every option, in the order of help texts and reference."""

@@ -1,0 +1,1 @@
+"""The command line: arguments and variables become specs, ``fastws.app`` runs them."""

@@ -1,0 +1,246 @@
+"""From the table of options to click commands, and from values to a spec."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from gettext import gettext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from fastws.config.options import FLAG, MODES, OPTIONS, Option, options_of
+from fastws.config.schema import ModeSpec
+from fastws.exceptions import ConfigError, FastwsError
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType
+
+_WIDTH = 88
+
+
+class Failure(click.ClickException):
+    """Something failed at run time: one line on stderr, exit status 1."""
+
+    exit_code = 1
+
+
+class Misconfigured(click.ClickException):
+    """A well-formed value names something wrong: one line, status 78 (EX_CONFIG)."""
+
+    exit_code = 78
+
+
+def describe(error: Exception) -> str:
+    """An error as one line without numbers: ``127.0.0.1:80: address in use``."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return where + error.strerror
+    return str(error) or type(error).__name__
+
+
+class Text(ParamType):
+    """A click type around one of our parsers; a bad value exits with status 2.
+
+    Args:
+        name: stands for the value in help and usage.
+        parse: raises ``ValueError`` saying what would be right.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """A variable holds one value a line; blank lines do not count."""
+        return [line.strip() for line in rv.splitlines() if line.strip()]
+
+
+class ModeOption(click.Option):
+    """A click option made from a row of the table.
+
+    Args:
+        row: the row.
+        mode: the command it belongs to.
+    """
+
+    def __init__(self, row: Option, mode: str) -> None:
+        self.row = row
+        self.mode = mode
+        names = [row.flag, *([row.short] if row.short else []), row.attribute]
+        if row.kind is FLAG:
+            more: dict[str, Any] = {"is_flag": True, "default": False}
+        else:
+            more = {"metavar": row.kind.metavar, "multiple": row.many}
+            more["default"] = row.default
+            more["type"] = Text(row.kind.metavar, row.kind.parse)
+        super().__init__(names, help=_sentence(row, mode), envvar=row.variable, **more)
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """The variable, or for a secret the contents of the file it may name."""
+        value = super().resolve_envvar_value(ctx)
+        if not self.row.secret:
+            return value
+        variable = self.row.variable + "_FILE"
+        name = os.environ.get(variable)
+        if not name:
+            return value
+        if value is not None:
+            raise Misconfigured(f"{variable}: {self.row.variable} is set too")
+        try:
+            return Path(name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not UTF-8"
+            raise Misconfigured(f"{variable}: {name}: {reason}") from None
+
+    def place(self, ctx: click.Context | None) -> str:
+        """Where the value came from: the flag or the variable."""
+        if ctx is None or self.name is None:
+            return self.row.flag
+        if ctx.get_parameter_source(self.name) is not ParameterSource.ENVIRONMENT:
+            return self.row.flag
+        if self.row.secret and not os.environ.get(self.row.variable):
+            return self.row.variable + "_FILE"
+        return self.row.variable
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        return f"'{self.place(ctx)}'"
+
+
+def _sentence(row: Option, mode: str) -> str:
+    default = row.default_text(mode)
+    return row.help_in(mode) + (f" [{default}]" if default else "")
+
+
+class ModeArgument(click.Argument):
+    """LISTEN, URL or TARGET, with a line of its own in the help.
+
+    Args:
+        name: attribute of the schema.
+        metavar: as shown.
+        parse: text to value.
+        help: one line for the help text.
+    """
+
+    def __init__(
+        self, name: str, metavar: str, parse: Callable[[str], Any], help: str
+    ) -> None:
+        super().__init__([name], metavar=metavar, type=Text(metavar, parse))
+        self.line = help
+
+    def place(self, ctx: click.Context | None) -> str:
+        """How the argument is called in messages."""
+        return self.metavar or ""
+
+
+class ModeCommand(click.Command):
+    """A command of one converting mode: its arguments, and its rows of the table.
+
+    Args:
+        mode: key of :data:`fastws.config.options.MODES`.
+        arguments: in order.
+        run: gets the spec, the log level and the log format; returns the exit status.
+        about: first line of the help.
+        examples: command lines for the end of the help.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        arguments: Sequence[ModeArgument],
+        run: Callable[[ModeSpec, str, str], int],
+        *,
+        about: str,
+        examples: Sequence[str],
+    ) -> None:
+        self.mode = mode
+        self.run = run
+        self.examples = examples
+        options = [ModeOption(row, mode) for row in options_of(mode)]
+        super().__init__(
+            mode,
+            params=[*arguments, *options],
+            callback=self.start,
+            help=about,
+            options_metavar="[OPTION]...",
+            context_settings={
+                "help_option_names": ["-h", "--help"],
+                "max_content_width": _WIDTH,
+            },
+        )
+
+    def start(self, /, **values: Any) -> None:
+        """Build the spec from what was given, run it, exit with its status."""
+        ctx = click.get_current_context()
+        level, form = values.pop("log_level"), values.pop("log_format")
+        try:
+            ctx.exit(self.run(self.spec(ctx, values), level, form))
+        except ConfigError as error:
+            message = f"{self.place(ctx, error.path)}: {error.reason}"
+            raise Misconfigured(message if error.path else error.reason) from None
+        except (FastwsError, OSError) as error:
+            raise Failure(describe(error)) from None
+
+    def spec(self, ctx: click.Context, values: Mapping[str, Any]) -> ModeSpec:
+        """Build the spec; what was not given keeps the schema's default."""
+        given: dict[str, Any] = {}
+        for param in self.params:
+            name = param.name or ""
+            if ctx.get_parameter_source(name) is ParameterSource.DEFAULT:
+                continue
+            if name in values:
+                negates = isinstance(param, ModeOption) and param.row.negates
+                given[name] = not values[name] if negates else values[name]
+        return MODES[self.mode](**given)
+
+    def place(self, ctx: click.Context, name: str) -> str:
+        """How the user wrote the attribute ``name``; other names come back as is."""
+        for param in self.params:
+            if param.name == name and isinstance(param, ModeOption | ModeArgument):
+                return param.place(ctx)
+        return name
+
+    def heading(self, param: click.Parameter) -> str:
+        """The group of an option; --help stands in the last one."""
+        row = param.row if isinstance(param, ModeOption) else OPTIONS[-1]
+        return row.group_in(self.mode)
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the arguments, then each group under its heading."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if isinstance(param, ModeArgument):
+                row = (param.metavar or "", param.line)
+                groups.setdefault("Arguments", []).append(row)
+                continue
+            record = param.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(self.heading(param), []).append(record)
+        for heading, rows in groups.items():
+            with formatter.section(gettext(heading)):
+                formatter.write_dl(rows, col_max=32)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say how to use variables, then show examples."""
+        with formatter.section("Variables"):
+            formatter.write_text(
+                "Each option can be set as a variable: FASTWS_PING=30s for --ping 30s,"
+                " one value a line where it repeats, FASTWS_HEADER_FILE for a file."
+            )
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"  {example}\n")

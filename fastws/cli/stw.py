@@ -1,0 +1,29 @@
+"""``fastws stw LISTEN URL``."""
+
+from fastws.cli.options import ModeArgument, ModeCommand
+from fastws.cli.serve import run_one
+from fastws.config.endpoint import Listen, WsUrl
+
+stw = ModeCommand(
+    "stw",
+    [
+        ModeArgument(
+            "listen",
+            "LISTEN",
+            Listen.parse,
+            "PORT (this machine only), :PORT (all), HOST:PORT, unix:/PATH, fd:3",
+        ),
+        ModeArgument(
+            "upstream",
+            "URL",
+            WsUrl.parse,
+            "ws://HOST[:PORT]/PATH or wss://HOST[:PORT]/PATH",
+        ),
+    ],
+    run_one,
+    about="TCP to WebSocket: each connection to LISTEN becomes one WebSocket to URL.",
+    examples=[
+        "fastws stw 2222 wss://edge.example/ssh     # then: ssh -p 2222 localhost",
+        "fastws stw 5432 wss://edge.example/db --connect-to 203.0.113.7:443",
+    ],
+)

@@ -1,0 +1,29 @@
+"""``fastws wts LISTEN TARGET``."""
+
+from fastws.cli.options import ModeArgument, ModeCommand
+from fastws.cli.serve import run_one
+from fastws.config.endpoint import Listen, Target
+
+wts = ModeCommand(
+    "wts",
+    [
+        ModeArgument(
+            "listen",
+            "LISTEN",
+            Listen.parse,
+            "PORT (this machine only), :PORT (all), HOST:PORT, unix:/PATH, fd:3",
+        ),
+        ModeArgument(
+            "target",
+            "TARGET",
+            Target.parse,
+            "HOST:PORT, tls://HOST:PORT or unix:/PATH",
+        ),
+    ],
+    run_one,
+    about="WebSocket to TCP: each WebSocket at LISTEN becomes one TARGET connection.",
+    examples=[
+        "fastws wts :8080 127.0.0.1:22 --path /ssh",
+        "fastws wts :443 127.0.0.1:5900 --cert site.pem",
+    ],
+)
