@@ -9,6 +9,7 @@ frames. Only heads are parsed here; what follows one is handed out untouched.
 """
 
 import re
+from typing import TypeAlias
 
 import httptools
 
@@ -66,9 +67,10 @@ _bad_reason = re.compile(r"[^\t\x20-\x7e\x80-\xff]").search
 class _Collector:
     """What llhttp calls back with, in wire order."""
 
-    __slots__ = ("headers", "reason", "target")
+    __slots__ = ("complete", "headers", "reason", "target")
 
     def __init__(self) -> None:
+        self.complete = False
         self.target = b""
         self.reason = b""
         self.headers: list[tuple[str, str]] = []
@@ -83,6 +85,19 @@ class _Collector:
         self.headers.append(
             (name.decode("latin-1"), value.strip(b" \t").decode("latin-1"))
         )
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+_Parser: TypeAlias = httptools.HttpRequestParser | httptools.HttpResponseParser
+
+
+def _status(parser: _Parser) -> int | None:
+    """Return the status of a response, ``None`` for a request."""
+    if isinstance(parser, httptools.HttpRequestParser):
+        return None
+    return parser.get_status_code()
 
 
 class HeadReader:
@@ -157,7 +172,7 @@ class HeadReader:
     def _parse(self, data: bytes) -> Head:
         """Parse one complete head, ``data`` ending with its empty line."""
         sink = _Collector()
-        parser: httptools.HttpRequestParser | httptools.HttpResponseParser
+        parser: _Parser
         if self._side is Side.SERVER:
             parser = httptools.HttpRequestParser(sink)
         else:
@@ -167,15 +182,17 @@ class HeadReader:
         except httptools.HttpParserUpgrade:
             pass  # not an error: llhttp says that what follows is not HTTP
         except httptools.HttpParserError as exc:
-            raise self._refused(data, exc) from None
+            # A 101 without Upgrade stops llhttp too: the handshake says what is wrong.
+            if not (sink.complete and _status(parser) == 101):
+                raise self._refused(data, exc) from None
         version = parser.get_http_version()
         if version != "1.1" and version != "1.0":
             raise self._refused(data, None)
         if len(sink.headers) > self._max_fields:
             raise self._error(431, f"HTTP head with over {self._max_fields} fields")
-        if isinstance(parser, httptools.HttpResponseParser):
+        status = _status(parser)
+        if status is not None:
             reason = sink.reason.decode("latin-1")
-            status = parser.get_status_code()
             return Head(None, "", version, status, reason, sink.headers)
         method = parser.get_method()
         if data.find(b"\r\n") != len(method) + len(sink.target) + 10:
