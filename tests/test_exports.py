@@ -55,7 +55,7 @@ def test_backend_is_one_of_the_twins() -> None:
 def test_errors_share_one_base() -> None:
     errors = [getattr(fastws, name) for name in fastws.__all__]
     errors = [e for e in errors if isinstance(e, type) and issubclass(e, Exception)]
-    assert len(errors) == 10
+    assert len(errors) == 11
     assert all(issubclass(error, fastws.FastwsError) for error in errors)
 
 

@@ -19,7 +19,15 @@ PACKAGE = ROOT / "fastws"
 # earlier ones).
 LAYERS: list[dict[str, list[str]]] = [
     {"": ["exceptions", "typing", "_consts", "_version"]},
-    {"_speedups": ["_speedups", "_buffer_py", "_masking_py", "_speedups_py", "_copyloop_py"]},
+    {
+        "_speedups": [
+            "_speedups",
+            "_buffer_py",
+            "_masking_py",
+            "_speedups_py",
+            "_copyloop_py",
+        ]
+    },
     {"_backend": ["_backend"]},
     {
         "wire": [
