@@ -120,3 +120,64 @@ cdef class BinaryMut:
 
     cdef unsigned char* spare_for(self, Py_ssize_t n) except NULL
     cdef object export(self, Py_ssize_t start, Py_ssize_t size)
+
+
+# -- CopyLoop (_copyloop.pxi) ---------------------------------------------------
+
+cdef class Block:
+    cdef unsigned char* memory  # BLOCK_SIZE bytes, owned
+    cdef unsigned char* window  # start of the next view
+    cdef Py_ssize_t window_length
+    cdef Py_ssize_t touched  # bytes from the start that may be resident
+    cdef readonly Py_ssize_t exports  # live views
+    cdef bint is_lent  # given away; goes back to the pool with its last view
+    cdef Scratch pool
+    cdef object view(self, unsigned char* start, Py_ssize_t length)
+
+cdef class Scratch:
+    cdef Block current  # the next read goes here; None until needed
+    cdef list spare
+    cdef Py_ssize_t window  # bytes the read in progress may fill
+    cdef readonly Py_ssize_t lent  # blocks that wait for their views
+    cdef Block take(self)
+    cdef int give_back(self, Block block) except -1
+    cdef int settle(self, Block block, unsigned char* used_to) except -1
+
+cdef class CopyEnd:
+    cdef readonly object transport
+    cdef object write, unsent_size  # bound methods of the transport
+    cdef Scratch scratch
+    cdef readonly CopyEnd peer
+    cdef readonly FrameDecoder decoder  # None: raw bytes
+    cdef readonly MaskKeys keys  # None: frames leave unmasked
+    cdef Utf8Validator validator  # made by the first text message
+    cdef bytes signal  # start of a fragmented signal
+    cdef public int fd  # of the socket, for its capacity; -1: unknown
+    cdef public int text_mode  # _consts.TEXT_*
+    cdef bint vectored  # writelines is one vectored write
+    cdef public bint is_sending  # payload may still be written here
+    cdef public bint is_discarding  # whatever is read is dropped
+    cdef public bint is_deaf  # nothing more will be read
+    cdef public bint eof_signalled  # the peer's signal F has come
+    cdef public bint wants_drained  # call drained() when nothing is unsent
+    cdef public bint is_reading
+    cdef public bint keeps_reading  # pause() does nothing any more
+    cdef readonly Py_ssize_t max_payload  # payload bytes of one outgoing frame
+    cdef Py_ssize_t read_size, requested
+    cdef readonly unsigned long long payload_in, payload_out  # bytes
+    cdef readonly unsigned long long reads
+    cdef int receive(self, Block block, unsigned char* p, Py_ssize_t n) except -1
+    cdef int receive_frames(self, CopyEnd peer, Block block, unsigned char* p, Py_ssize_t n) except -1
+    cdef int flush(self, CopyEnd peer, Block block, list runs, unsigned char* run, Py_ssize_t run_length) except -1
+    cdef bint receive_rare(self, CopyEnd peer, Block block, Part* part) except? False
+    cdef int receive_signal(self, Part* part) except -1
+    cdef int receive_confirmation(self, CopyEnd peer, Part* part) except -1
+    cdef int check_text(self, Part* part) except -1
+    cdef int refuse(self, int code, str reason) except -1
+    cdef int send(self, CopyEnd source, Block block, unsigned char* p, Py_ssize_t n, bint headroom) except -1
+    cdef int send_runs(self, CopyEnd source, Block block, list runs) except -1
+    cdef int send_in_place(self, Block block, unsigned char* p, Py_ssize_t n) except -1
+    cdef int send_vectored(self, Block block, unsigned char* p, Py_ssize_t n) except -1
+    cdef int send_copied(self, unsigned char* p, Py_ssize_t n) except -1
+    cpdef pause(self)
+    cpdef resume(self)

@@ -10,6 +10,7 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBUF_WRITABLE,
     PyBuffer_FillInfo,
+    PyBuffer_IsContiguous,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
@@ -17,8 +18,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.number cimport PyNumber_Index
-from libc.stdint cimport uint64_t
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, strcmp
 
 import os
 
@@ -130,12 +130,15 @@ __all__ = (
 
 cdef object byte_view(object buf, bint writable):
     """A memoryview of plain bytes; raises what the pure twin raises."""
-    view = PyMemoryView_FromObject(buf)
-    if writable and view.readonly:
+    cdef object view = PyMemoryView_FromObject(buf)
+    cdef Py_buffer* info = PyMemoryView_GET_BUFFER(view)
+    if writable and info.readonly:
         raise BufferError("the buffer is read-only")
-    if not view.c_contiguous:
+    if not PyBuffer_IsContiguous(info, c"C"):
         raise BufferError("the buffer is not contiguous")
-    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+    if info.ndim == 1 and info.format != NULL and strcmp(info.format, b"B") == 0:
+        return view
+    return view.cast("B")
 
 
 cdef int acquire(object buf, Py_buffer* view, bint writable) except -1:
@@ -667,6 +670,7 @@ cdef class FrameDecoder:
 
 @cython.final
 @cython.no_gc
+@cython.freelist(16)
 cdef class Store:
     """The memory of one or more BinaryMut; counts the views onto it."""
 
@@ -693,7 +697,13 @@ cdef class Store:
         self.views -= 1
 
 
+# What an empty BinaryMut has: shared, so that nobody writes there.
+cdef Store nothing = Store.__new__(Store, 0)
+nothing.is_shared = True
+
+
 @cython.final
+@cython.freelist(16)
 cdef class BinaryMut:
     """A growable byte queue whose parts can be viewed and split without a copy."""
 
@@ -701,7 +711,7 @@ cdef class BinaryMut:
         cdef Py_ssize_t size = PyNumber_AsSsize_t(capacity, NULL)
         if size < 0:
             raise ValueError("capacity must be at least 0")
-        self.store = Store.__new__(Store, size)
+        self.store = Store.__new__(Store, size) if size else nothing
         self.base = self.head = self.tail = 0
         self.limit = size
 
@@ -820,3 +830,6 @@ cdef class BinaryMut:
         self.store.window = start
         self.store.window_size = size
         return PyMemoryView_FromObject(self.store)
+
+
+include "_copyloop.pxi"

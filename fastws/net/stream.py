@@ -8,6 +8,7 @@ Between opening and :func:`fastws.net.copy.copy_bidirectional` its protocol is a
 import asyncio
 import socket
 from enum import Enum
+from typing import cast
 
 from fastws.typing import BytesLike
 
@@ -45,19 +46,19 @@ class Hold(asyncio.BufferedProtocol):
         self._buffer: bytearray | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.pause_reading()
+        self.transport = cast(asyncio.Transport, transport)  # uvloop has its own
+        self.transport.pause_reading()
 
     def get_buffer(self, sizehint: int) -> bytearray:
         self._buffer = bytearray(max(4096, min(sizehint, 65536)))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        assert self._buffer is not None and self.transport is not None
-        self.leftover += bytes(memoryview(self._buffer)[:nbytes])
-        self._buffer = None
-        self.transport.pause_reading()
+        if self._buffer is not None:
+            self.leftover += bytes(memoryview(self._buffer)[:nbytes])
+            self._buffer = None
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self.eof = True

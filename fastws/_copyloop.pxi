@@ -1,0 +1,589 @@
+# CopyLoop: blocks, the scratch pool and the two linked ends of one copy.
+# The pure twin in _copyloop_py.py is the specification.
+
+cdef extern from *:
+    """
+    #include <string.h>
+    #if defined(_WIN32)
+      #include <stdlib.h>
+      static void *fws_map(size_t n) { return malloc(n); }
+      static void fws_unmap(void *p, size_t n) { (void)n; free(p); }
+      static void fws_trim(void *p, size_t n) { (void)p; (void)n; }
+      static long fws_capacity(int fd) { (void)fd; return -1; }
+    #else
+      #include <sys/mman.h>
+      #include <sys/ioctl.h>
+      #include <sys/socket.h>
+      #include <unistd.h>
+      #if defined(__linux__)
+        #include <linux/sockios.h>
+      #endif
+      #if !defined(MAP_ANONYMOUS)
+        #define MAP_ANONYMOUS MAP_ANON
+      #endif
+      static void *fws_map(size_t n) {
+          void *p = mmap(NULL, n, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+          return p == MAP_FAILED ? NULL : p;
+      }
+      static void fws_unmap(void *p, size_t n) { munmap(p, n); }
+      /* Give whole pages inside [p, p + n) back to the kernel. */
+      static void fws_trim(void *p, size_t n) {
+          size_t page = (size_t)sysconf(_SC_PAGESIZE);
+          size_t from = ((size_t)p + page - 1) & ~(page - 1);
+          size_t to = ((size_t)p + n) & ~(page - 1);
+          if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
+      }
+      /* Bytes the socket can take at once, or -1 where nobody can tell. */
+      static long fws_capacity(int fd) {
+      #if defined(SIOCOUTQ)
+          int size = 0, queued = 0;
+          socklen_t len = sizeof(size);
+          if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) < 0) return -1;
+          if (ioctl(fd, SIOCOUTQ, &queued) < 0) return -1;
+          return size > queued ? (long)size - queued : 0;
+      #else
+          (void)fd;
+          return -1;
+      #endif
+      }
+    #endif
+    """
+    void *fws_map(size_t n) nogil
+    void fws_unmap(void *p, size_t n) nogil
+    void fws_trim(void *p, size_t n) nogil
+    long fws_capacity(int fd) nogil
+
+cdef Py_ssize_t HEADROOM = _consts.HEADROOM
+cdef Py_ssize_t SCRATCH_SIZE = _consts.SCRATCH_SIZE
+cdef Py_ssize_t READ_MIN = _consts.READ_MIN
+cdef Py_ssize_t BLOCK_SIZE = HEADROOM + SCRATCH_SIZE + 64 * 1024
+cdef Py_ssize_t TRIM_ABOVE = 256 * 1024
+cdef Py_ssize_t COMPACT_BELOW = 4096
+cdef int SPARE_BLOCKS = 2
+
+
+@cython.final
+@cython.no_gc
+cdef class Block:
+    """Memory for one read, exported through the buffer protocol.
+
+    ``exports`` counts the views that transports still hold. While it is above 0
+    nobody writes here; when it falls to 0 and the block was given away, it goes
+    back to its pool by itself.
+    """
+
+    def __cinit__(self, Scratch pool):
+        self.memory = <unsigned char*> fws_map(BLOCK_SIZE)
+        if self.memory == NULL:
+            raise MemoryError()
+        self.pool = pool
+        self.exports = 0
+        self.touched = 0
+        self.window = self.memory
+        self.window_length = 0
+
+    def __dealloc__(self):
+        if self.memory != NULL:
+            fws_unmap(self.memory, BLOCK_SIZE)
+
+    def __len__(self):
+        return self.window_length
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.window, self.window_length, 0, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1
+        if self.exports == 0 and self.is_lent:
+            self.is_lent = False
+            self.pool.give_back(self)
+
+    cdef object view(self, unsigned char* start, Py_ssize_t length):
+        self.window = start
+        self.window_length = length
+        return PyMemoryView_FromObject(self)
+
+
+@cython.final
+cdef class Scratch:
+    """The blocks of one event loop: one in use for every read, a few spare."""
+
+    def __cinit__(self):
+        self.current = None
+        self.spare = []
+        self.lent = 0
+
+    def __len__(self):
+        return self.window
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        # What one read may fill. Not counted: a read ends before anything else.
+        PyBuffer_FillInfo(
+            view, self, self.current.memory + HEADROOM, self.window, 0, flags
+        )
+
+    cdef Block take(self):
+        if self.spare:
+            return <Block> self.spare.pop()
+        return Block(self)
+
+    cdef int give_back(self, Block block) except -1:
+        self.lent -= 1
+        if len(self.spare) < SPARE_BLOCKS:
+            self.spare.append(block)
+        return 0
+
+    cdef int settle(self, Block block, unsigned char* used_to) except -1:
+        """After a write: keep the block for its views, or for the next read.
+
+        Pages past the bytes in flight go back to the kernel, so that a stalled
+        connection holds what it could not send and not a whole block.
+        """
+        cdef Py_ssize_t used = used_to - block.memory
+        if used > block.touched:
+            block.touched = used
+        if block.exports == 0:
+            if self.current is None:
+                self.current = block
+            elif self.current is not block and len(self.spare) < SPARE_BLOCKS:
+                self.spare.append(block)
+            return 0
+        if self.current is block:
+            self.current = None
+        block.is_lent = True
+        self.lent += 1
+        if block.touched - used > TRIM_ABOVE:
+            fws_trim(used_to, block.memory + BLOCK_SIZE - used_to)
+            block.touched = used
+        return 0
+
+
+cdef class CopyEnd:
+    """One end of a copy: an asyncio ``BufferedProtocol`` that forwards to its peer.
+
+    The kernel reads into the loop's scratch block; payload leaves through the
+    peer's transport from that same memory. See the pure twin for the contract.
+    """
+
+    def __init__(
+        self,
+        Scratch scratch not None,
+        *,
+        FrameDecoder decoder=None,
+        MaskKeys keys=None,
+        Py_ssize_t max_message=_consts.MAX_MESSAGE,
+        bint vectored=False,
+    ):
+        self.scratch = scratch
+        self.decoder = decoder
+        self.keys = keys
+        self.vectored = vectored
+        self.max_payload = max_message - (4 if keys is None else 8)
+        if self.max_payload > 65535:
+            self.max_payload -= 6
+        self.read_size = READ_MIN
+        self.fd = -1
+        self.is_sending = True
+        self.text_mode = 0
+        self.signal = b""
+
+    def link(self, CopyEnd peer not None):
+        """Forward to ``peer`` and let it forward here."""
+        self.peer = peer
+        peer.peer = self
+
+    def attach(self, transport, int fd=-1):
+        """Become the transport's protocol; it must be paused and stays so."""
+        self.transport = transport
+        self.fd = fd
+        self.write = transport.write
+        self.unsent_size = transport.get_write_buffer_size
+        self.is_reading = False
+        transport.set_protocol(self)
+
+    def detach(self):
+        """Forget transport and peer, so that reference cycles end here."""
+        self.transport = self.write = self.unsent_size = None
+        self.peer = None
+        self.is_sending = self.is_reading = False
+
+    # -- reading ---------------------------------------------------------------
+
+    def connection_made(self, transport):
+        pass
+
+    def get_buffer(self, Py_ssize_t sizehint):
+        cdef Scratch scratch = self.scratch
+        cdef Block block = scratch.current
+        cdef Py_ssize_t size = self.read_size
+        cdef long capacity
+        if block is None:
+            block = scratch.current = scratch.take()
+        if size > READ_MIN and self.peer is not None and self.peer.fd >= 0:
+            capacity = fws_capacity(self.peer.fd)
+            if 0 <= capacity < size:
+                size = capacity if capacity > READ_MIN else READ_MIN
+        if sizehint > size:
+            size = sizehint if sizehint < SCRATCH_SIZE else SCRATCH_SIZE
+        self.requested = size
+        scratch.window = size
+        return scratch
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        cdef Block block = self.scratch.current
+        if nbytes < self.requested:
+            self.read_size = READ_MIN
+        elif self.read_size < SCRATCH_SIZE:
+            self.read_size *= 2
+        self.receive(block, block.memory + HEADROOM, nbytes)
+
+    def feed(self, data):
+        """Take ``data`` (copied) as if it had just been read."""
+        cdef const unsigned char[::1] source = data
+        cdef Py_ssize_t position = 0
+        cdef Py_ssize_t n
+        cdef Block block
+        while position < source.shape[0]:
+            n = min(source.shape[0] - position, SCRATCH_SIZE)
+            block = self.scratch.current
+            if block is None:
+                block = self.scratch.current = self.scratch.take()
+            # The block exports nothing now, so nobody else reads it.
+            memcpy(block.memory + HEADROOM, &source[position], n)
+            self.receive(block, block.memory + HEADROOM, n)
+            position += n
+
+    cdef int receive(self, Block block, unsigned char* p, Py_ssize_t n) except -1:
+        cdef CopyEnd peer = self.peer
+        self.reads += 1
+        if peer is None or self.is_discarding:
+            return 0
+        if self.decoder is None:
+            self.payload_in += n
+            peer.send(self, block, p, n, True)
+        else:
+            self.receive_frames(peer, block, p, n)
+        self.scratch.settle(block, p + n)
+        return 0
+
+    cdef int receive_frames(
+        self, CopyEnd peer, Block block, unsigned char* p, Py_ssize_t n
+    ) except -1:
+        """Decode, unmask and forward whatever payload ``[p, p + n)`` holds.
+
+        Payload is collected downwards into one run of bytes. Unmasked payload is
+        only moved when it is small: long pieces become runs of their own.
+        """
+        cdef Part part
+        cdef unsigned char* run = p
+        cdef unsigned char* target
+        cdef Py_ssize_t run_length = 0
+        cdef Py_ssize_t used
+        cdef list runs = None
+        while n > 0:
+            target = run + run_length
+            used = self.decoder.step(p, n, target, &part)
+            if used < 0:
+                self.flush(peer, block, runs, run, run_length)
+                self.protocol_error(self.decoder.error)
+                return 0
+            p += used
+            n -= used
+            if part.opcode < 0:
+                continue
+            if part.opcode != 2 or self.text_mode == 2 or self.eof_signalled:
+                self.flush(peer, block, runs, run, run_length)
+                runs = None
+                if not self.receive_rare(peer, block, &part):
+                    return 0
+                # A part that is left to be delivered starts the next run.
+                run = part.start
+                run_length = part.length
+                self.payload_in += run_length
+                if part.opcode >= 8 or run_length == 0:
+                    run = p
+                    run_length = 0
+            elif part.start == target:
+                self.payload_in += part.length
+                run_length += part.length
+            elif part.length < COMPACT_BELOW or not peer.vectored:
+                self.payload_in += part.length
+                memmove(target, part.start, part.length)
+                run_length += part.length
+            else:
+                self.payload_in += part.length
+                if run_length:
+                    if runs is None:
+                        runs = []
+                    runs.append(block.view(run, run_length))
+                run = part.start
+                run_length = part.length
+        self.flush(peer, block, runs, run, run_length)
+        return 0
+
+    cdef int flush(
+        self, CopyEnd peer, Block block, list runs, unsigned char* run,
+        Py_ssize_t run_length,
+    ) except -1:
+        if runs is None:
+            if run_length:
+                peer.send(self, block, run, run_length, False)
+            return 0
+        if run_length:
+            runs.append(block.view(run, run_length))
+        peer.send_runs(self, block, runs)
+        return 0
+
+    # -- rare parts: control frames, signals, text -------------------------------
+
+    cdef bint receive_rare(
+        self, CopyEnd peer, Block block, Part* part
+    ) except? False:
+        """Handle one part; what it leaves in ``part`` is payload. False: stop."""
+        if part.opcode >= 8:
+            self.control_received(part.opcode, (<char*> part.start)[:part.length])
+            part.length = 0
+        elif self.text_mode == 1:
+            self.receive_signal(part)
+        elif self.text_mode == 2:
+            self.receive_confirmation(peer, part)
+        elif self.eof_signalled:
+            self.refuse(1002, "data after the end was signalled")
+        else:
+            self.check_text(part)
+        return self.peer is not None and not self.is_discarding
+
+    cdef int receive_signal(self, Part* part) except -1:
+        cdef bytes text = self.signal
+        if part.opcode == 2:
+            return self.refuse(1002, "binary data after signal F")
+        if part.length:
+            text += (<char*> part.start)[:min(part.length, 2)]
+        part.length = 0
+        if len(text) > 1 or (part.flags & 4 and text not in (b"F", b"R")):
+            return self.refuse(1002, "unknown signal")
+        self.signal = b"" if part.flags & 4 else text
+        if part.flags & 4:
+            self.signal_received(text)
+        return 0
+
+    cdef int receive_confirmation(self, CopyEnd peer, Part* part) except -1:
+        """Only a first data message that is exactly the text ``C`` confirms."""
+        cdef bytes text = self.signal
+        if part.opcode == 1:
+            if part.length:
+                text += (<char*> part.start)[:min(part.length, 2)]
+            if not part.flags & 4 and text in (b"", b"C"):
+                self.signal = text
+                part.length = 0
+                return 0
+            if text == b"C":
+                self.signal = b""
+                self.text_mode = 1
+                part.length = 0
+                self.signal_received(text)
+                return 0
+        text = self.signal
+        self.signal = b""
+        self.text_mode = 0
+        self.signal_received(b"")
+        if text and self.peer is not None:
+            self.validator = Utf8Validator()
+            self.validator.feed(text)
+            self.payload_in += 1
+            peer.send_bytes(text)
+        if part.opcode == 1:
+            self.check_text(part)
+        return 0
+
+    cdef int check_text(self, Part* part) except -1:
+        """RFC 6455 section 8.1, while it is forwarded."""
+        if self.validator is None:
+            self.validator = Utf8Validator()
+        if not self.validator.feed_raw(part.start, part.length) or (
+            part.flags & 4 and not self.validator.complete
+        ):
+            part.length = 0
+            return self.refuse(1007, "text is not valid UTF-8")
+        return 0
+
+    cdef int refuse(self, int code, str reason) except -1:
+        self.protocol_error(RemoteProtocolError(reason, close_code=code))
+        return 0
+
+    # -- writing ---------------------------------------------------------------
+
+    cdef int send(
+        self, CopyEnd source, Block block, unsigned char* p, Py_ssize_t n,
+        bint headroom,
+    ) except -1:
+        """Write payload that came from ``source`` and lies in ``block``."""
+        if not self.is_sending:
+            self.payload_refused()
+            return 0
+        self.payload_out += n
+        if self.decoder is None:
+            self.write(block.view(p, n))
+        elif n <= self.max_payload and headroom:
+            self.send_in_place(block, p, n)
+        elif self.vectored and headroom:
+            self.send_vectored(block, p, n)
+        else:
+            self.send_copied(p, n)
+        if self.unsent_size() and source is not None and source.is_reading:
+            source.pause()
+        return 0
+
+    cdef int send_runs(self, CopyEnd source, Block block, list runs) except -1:
+        cdef const unsigned char[::1] memory
+        if not self.is_sending:
+            self.payload_refused()
+            return 0
+        for run in runs:
+            self.payload_out += len(run)
+        if self.decoder is not None:
+            for run in runs:
+                memory = run
+                self.send_copied(<unsigned char*> &memory[0], memory.shape[0])
+        elif self.vectored:
+            self.transport.writelines(runs)
+        else:
+            for run in runs:
+                self.write(run)
+        del runs[:]
+        if self.unsent_size() and source.is_reading:
+            source.pause()
+        return 0
+
+    def send_bytes(self, bytes data not None):
+        """Write a short ``data`` as payload of its own."""
+        self.payload_out += len(data)
+        if self.decoder is None:
+            self.write(data)
+        else:
+            key = None if self.keys is None else self.keys()
+            self.write(encode_frame(2, data, key=key))
+
+    cdef int send_in_place(
+        self, Block block, unsigned char* p, Py_ssize_t n
+    ) except -1:
+        cdef const unsigned char* key = NULL
+        cdef int size
+        if self.keys is not None:
+            key = self.keys.next_key()
+            xor_mask(p, p, n, key, 0)
+        size = header_size(n, key != NULL)
+        put_header(p - size, 0x82, n, key)
+        self.write(block.view(p - size, size + n))
+        return 0
+
+    cdef int send_vectored(
+        self, Block block, unsigned char* p, Py_ssize_t n
+    ) except -1:
+        """Several frames as one vectored write: headers apart, payload in place."""
+        cdef const unsigned char* key = NULL
+        cdef unsigned char header[14]
+        cdef Py_ssize_t length
+        cdef int size
+        cdef bytes full = None
+        cdef list pieces = []
+        while n > 0:
+            length = n if n < self.max_payload else self.max_payload
+            if self.keys is not None:
+                key = self.keys.next_key()
+                xor_mask(p, p, length, key, 0)
+            if key == NULL and full is not None and length == self.max_payload:
+                pieces.append(full)
+            else:
+                size = put_header(header, 0x82, length, key)
+                full = (<char*> header)[:size]
+                pieces.append(full)
+            pieces.append(block.view(p, length))
+            p += length
+            n -= length
+        self.transport.writelines(pieces)
+        return 0
+
+    cdef int send_copied(self, unsigned char* p, Py_ssize_t n) except -1:
+        """Several frames as one contiguous write, masked on their way over."""
+        cdef Block out = self.scratch.take()
+        cdef unsigned char* q = out.memory
+        cdef unsigned char* end = out.memory + BLOCK_SIZE
+        cdef const unsigned char* key = NULL
+        cdef Py_ssize_t length
+        while n > 0:
+            length = n if n < self.max_payload else self.max_payload
+            if length + 14 > end - q:
+                self.write(out.view(out.memory, q - out.memory))
+                self.scratch.settle(out, q)
+                out = self.scratch.take()
+                q = out.memory
+                end = out.memory + BLOCK_SIZE
+            if self.keys is not None:
+                key = self.keys.next_key()
+            q += put_header(q, 0x82, length, key)
+            if key == NULL:
+                memcpy(q, p, length)
+            else:
+                xor_mask(q, p, length, key, 0)
+            q += length
+            p += length
+            n -= length
+        self.write(out.view(out.memory, q - out.memory))
+        self.scratch.settle(out, q)
+        return 0
+
+    # -- flow control ----------------------------------------------------------
+
+    cpdef pause(self):
+        """Stop reading from this end."""
+        if self.is_reading and not self.keeps_reading:
+            self.is_reading = False
+            self.transport.pause_reading()
+
+    cpdef resume(self):
+        """Read from this end, unless it has ended."""
+        if not self.is_reading and not self.is_deaf and self.transport is not None:
+            self.is_reading = True
+            self.transport.resume_reading()
+
+    def start(self):
+        """Begin to read, unless the peer cannot take anything yet."""
+        if not self.peer.unsent_size():
+            self.resume()
+
+    def pause_writing(self):
+        pass
+
+    def resume_writing(self):
+        if self.transport is None or self.unsent_size():
+            return
+        if self.wants_drained:
+            self.drained()
+        if self.peer is not None and not self.peer.is_reading:
+            self.peer.resume()
+
+    # -- what a subclass decides -------------------------------------------------
+
+    def eof_received(self):
+        raise NotImplementedError
+
+    def connection_lost(self, exc):
+        raise NotImplementedError
+
+    def control_received(self, opcode, payload):
+        raise NotImplementedError
+
+    def signal_received(self, text):
+        raise NotImplementedError
+
+    def protocol_error(self, error):
+        raise NotImplementedError
+
+    def payload_refused(self):
+        raise NotImplementedError
+
+    def drained(self):
+        raise NotImplementedError

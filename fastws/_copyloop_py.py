@@ -1,0 +1,400 @@
+"""The pump, pure twin: the two linked ends of one copy and their read buffer.
+
+This is the specification of ``_copyloop.pxi``. A :class:`CopyEnd` is an asyncio
+``BufferedProtocol``: the kernel reads into the scratch buffer of the loop, frames
+are decoded, masked and framed in that memory, and it is handed to the peer's
+``write``. Ends implement protocol callbacks only; opening, closing and every
+decision belong to the subclass (``fastws.net.ends``).
+
+Memory rule: after each write ``get_write_buffer_size()`` tells whether the
+transport kept anything. If it did, the memory stays untouched until
+``resume_writing`` finds 0, and reading from the other end is paused till then.
+"""
+
+import asyncio
+from typing import Any
+
+from fastws import _consts
+from fastws._consts import HEADROOM, READ_MIN, SCRATCH_SIZE
+from fastws._speedups_py import (
+    FrameDecoder,
+    MaskKeys,
+    Utf8Validator,
+    apply_mask,
+    encode_frame,
+    write_header,
+)
+from fastws.exceptions import RemoteProtocolError
+from fastws.typing import BytesLike
+
+
+class Scratch:
+    """The read buffer of one event loop, replaced while a transport keeps it.
+
+    Attributes:
+        lent: buffers that transports still hold.
+    """
+
+    __slots__ = ("_memory", "lent")
+
+    def __init__(self) -> None:
+        self._memory: bytearray | None = None
+        self.lent = 0
+
+    @property
+    def memory(self) -> bytearray:
+        """The current buffer: headroom, then room for one read."""
+        if self._memory is None:
+            self._memory = bytearray(HEADROOM + READ_MIN)
+        return self._memory
+
+    def grow(self, size: int) -> memoryview:
+        """The writable part of the buffer, ``size`` bytes long."""
+        if len(self.memory) < HEADROOM + size:
+            self._memory = bytearray(HEADROOM + size)
+        return memoryview(self.memory)[HEADROOM : HEADROOM + size]
+
+    def lend(self) -> bytearray:
+        """Give the current buffer away; the next read gets a fresh one."""
+        memory = self.memory
+        self._memory = None
+        self.lent += 1
+        return memory
+
+
+class CopyEnd(asyncio.BufferedProtocol):
+    """One end of a copy: forwards what it reads to its peer.
+
+    Args:
+        scratch: the read buffer of the running loop; retained.
+        decoder: for a WebSocket end, decodes what is read; ``None``: raw bytes.
+        keys: masking keys for what is written (client side), ``None``: unmasked.
+        max_message: bytes of one outgoing frame, its header included.
+        vectored: ``writelines`` of the transport is one vectored write.
+
+    Attributes:
+        payload_in: payload bytes read from this end.
+        payload_out: payload bytes handed to this end's transport.
+        reads: reads so far; any received byte counts.
+        is_sending: payload may still be written here.
+        is_discarding: whatever is read is dropped.
+        is_deaf: nothing more will be read.
+        is_reading: reading is not paused.
+        keeps_reading: reading is never paused again, whatever the peer can take.
+        text_mode: one of ``_consts.TEXT_*``.
+        eof_signalled: set once the peer's signal F has come; data is refused then.
+        wants_drained: call :meth:`drained` when nothing is unsent.
+
+    One task may use an end at a time. Hooks for subclasses raise here.
+    """
+
+    # Subclasses with multiple bases need an instance layout of their own.
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        *,
+        decoder: FrameDecoder | None = None,
+        keys: MaskKeys | None = None,
+        max_message: int = _consts.MAX_MESSAGE,
+        vectored: bool = False,
+    ) -> None:
+        self.scratch = scratch
+        self.decoder = decoder
+        self.keys = keys
+        self.vectored = vectored
+        self.max_payload = max_message - (4 if keys is None else 8)
+        if self.max_payload > 65535:
+            self.max_payload -= 6
+        self.peer: CopyEnd | None = None
+        self.transport: Any = None
+        self.fd = -1
+        self.text_mode = _consts.TEXT_FORWARD
+        self.is_sending = True
+        self.is_discarding = False
+        self.is_deaf = False
+        self.is_reading = False
+        self.keeps_reading = False
+        self.eof_signalled = False
+        self.wants_drained = False
+        self.payload_in = 0
+        self.payload_out = 0
+        self.reads = 0
+        self._read_size = READ_MIN
+        self._requested = 0
+        self._validator: Utf8Validator | None = None
+        self._signal = b""
+        self._held: list[bytearray] = []
+
+    def link(self, peer: "CopyEnd") -> None:
+        """Forward to ``peer`` and let it forward here."""
+        self.peer = peer
+        peer.peer = self
+
+    def attach(self, transport: Any, fd: int = -1) -> None:
+        """Become the transport's protocol; it must be paused and stays so."""
+        self.transport = transport
+        self.fd = fd
+        self.is_reading = False
+        transport.set_protocol(self)
+
+    def detach(self) -> None:
+        """Forget transport and peer, so that reference cycles end here."""
+        self.transport = None
+        self.peer = None
+        self.is_sending = self.is_reading = False
+        self._release()
+
+    def start(self) -> None:
+        """Begin to read, unless the peer cannot take anything yet."""
+        if self.peer is not None and not self.peer.unsent_size():
+            self.resume()
+
+    def unsent_size(self) -> int:
+        """Bytes the transport has taken and not yet sent."""
+        return int(self.transport.get_write_buffer_size())
+
+    # -- reading ---------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        pass
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        size = max(self._read_size, min(sizehint, SCRATCH_SIZE))
+        self._requested = size
+        return self.scratch.grow(size)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if nbytes < self._requested:
+            self._read_size = READ_MIN
+        elif self._read_size < SCRATCH_SIZE:
+            self._read_size *= 2
+        self._receive(nbytes)
+
+    def feed(self, data: BytesLike) -> None:
+        """Take ``data`` (copied) as if it had just been read."""
+        view = memoryview(data)
+        for start in range(0, len(view), SCRATCH_SIZE):
+            piece = view[start : start + SCRATCH_SIZE]
+            self.scratch.grow(len(piece))[:] = piece
+            self._receive(len(piece))
+
+    def _receive(self, nbytes: int) -> None:
+        self.reads += 1
+        if self.peer is None or self.is_discarding:
+            return
+        view = memoryview(self.scratch.memory)[HEADROOM : HEADROOM + nbytes]
+        if self.decoder is None:
+            self.payload_in += nbytes
+            self.peer.send(self, [view], in_place=True)
+        else:
+            self._receive_frames(self.peer, self.decoder, view)
+
+    def _receive_frames(
+        self, peer: "CopyEnd", decoder: FrameDecoder, view: memoryview
+    ) -> None:
+        runs: list[BytesLike] = []
+        for opcode, payload, flags in decoder.receive_data(view):
+            plain = opcode == _consts.OP_BINARY and not self.eof_signalled
+            if not plain or self.text_mode == _consts.TEXT_CONFIRM:
+                self._flush(peer, runs)
+                payload = self._receive_rare(peer, opcode, payload, flags)
+                if self.peer is None or self.is_discarding:
+                    return
+            if payload:
+                self.payload_in += len(payload)
+                runs.append(payload)
+        self._flush(peer, runs)
+        if decoder.error is not None:
+            self.protocol_error(decoder.error)
+
+    def _flush(self, peer: "CopyEnd", runs: list[BytesLike]) -> None:
+        if runs:
+            peer.send(self, runs, in_place=False)
+            runs.clear()
+
+    # -- rare parts: control frames, signals, text -------------------------------
+
+    def _receive_rare(
+        self, peer: "CopyEnd", opcode: int, payload: BytesLike, flags: int
+    ) -> BytesLike:
+        """Handle one part; what is returned is payload for the peer."""
+        ended = bool(flags & _consts.MESSAGE_END)
+        if opcode >= _consts.OP_CLOSE:
+            self.control_received(opcode, bytes(payload))
+        elif self.text_mode == _consts.TEXT_SIGNAL:
+            self._receive_signal(opcode, payload, ended)
+        elif self.text_mode == _consts.TEXT_CONFIRM:
+            return self._receive_confirmation(peer, opcode, payload, ended)
+        elif self.eof_signalled:
+            self._refuse(1002, "data after the end was signalled")
+        else:
+            return self._check_text(payload, ended)
+        return b""
+
+    def _receive_signal(self, opcode: int, payload: BytesLike, ended: bool) -> None:
+        text = self._signal + bytes(payload[:2])
+        if opcode == _consts.OP_BINARY:
+            self._refuse(1002, "binary data after signal F")
+        elif len(text) > 1 or (ended and text not in (b"F", b"R")):
+            self._refuse(1002, "unknown signal")
+        else:
+            self._signal = b"" if ended else text
+            if ended:
+                self.signal_received(text)
+
+    def _receive_confirmation(
+        self, peer: "CopyEnd", opcode: int, payload: BytesLike, ended: bool
+    ) -> BytesLike:
+        """Only a first data message that is exactly the text ``C`` confirms."""
+        if opcode == _consts.OP_TEXT:
+            text = self._signal + bytes(payload[:2])
+            if not ended and text in (b"", b"C"):
+                self._signal = text
+                return b""
+            if text == b"C":
+                self._signal = b""
+                self.text_mode = _consts.TEXT_SIGNAL
+                self.signal_received(text)
+                return b""
+        held = self._signal
+        self._signal = b""
+        self.text_mode = _consts.TEXT_FORWARD
+        self.signal_received(b"")
+        if held and self.peer is not None:
+            self._validator = Utf8Validator()
+            self._validator.feed(held)
+            self.payload_in += 1
+            peer.send_bytes(held)
+        if opcode == _consts.OP_TEXT:
+            return self._check_text(payload, ended)
+        return payload
+
+    def _check_text(self, payload: BytesLike, ended: bool) -> BytesLike:
+        """RFC 6455 section 8.1, while it is forwarded."""
+        if self._validator is None:
+            self._validator = Utf8Validator()
+        valid = self._validator.feed(payload)
+        if not valid or (ended and not self._validator.complete):
+            self._refuse(1007, "text is not valid UTF-8")
+            return b""
+        return payload
+
+    def _refuse(self, code: int, reason: str) -> None:
+        self.protocol_error(RemoteProtocolError(reason, close_code=code))
+
+    # -- writing ---------------------------------------------------------------
+
+    def send(
+        self, source: "CopyEnd", runs: list[BytesLike], *, in_place: bool
+    ) -> None:
+        """Write payload that ``source`` read; its memory is the scratch buffer."""
+        if not self.is_sending:
+            self.payload_refused()
+            return
+        self.payload_out += sum(map(len, runs))
+        if self.decoder is not None:
+            size = sum(map(len, runs))
+            if in_place and size <= self.max_payload:
+                self._send_in_place(size)
+            else:
+                self._send_copied(runs)
+        elif self.vectored and len(runs) > 1:
+            self.transport.writelines(runs)
+        elif len(runs) > 1:
+            self.transport.write(bytearray().join(runs))
+        else:
+            self.transport.write(runs[0])
+        if self.unsent_size():
+            self._held.append(self.scratch.lend())
+            source.pause()
+
+    def send_bytes(self, data: bytes) -> None:
+        """Write a short ``data`` as payload of its own."""
+        self.payload_out += len(data)
+        if self.decoder is not None:
+            key = None if self.keys is None else self.keys()
+            data = encode_frame(_consts.OP_BINARY, data, key=key)
+        self.transport.write(data)
+
+    def _send_in_place(self, size: int) -> None:
+        """One frame: its header goes into the headroom in front of the payload."""
+        memory = memoryview(self.scratch.memory)
+        key = None if self.keys is None else self.keys()
+        if key is not None:
+            apply_mask(memory[HEADROOM : HEADROOM + size], key)
+        length = 2 + (2 if size > 125 else 0) + (6 if size > 65535 else 0)
+        start = HEADROOM - length - (0 if key is None else 4)
+        write_header(memory, start, _consts.OP_BINARY, size, key=key)
+        self.transport.write(memory[start : HEADROOM + size])
+
+    def _send_copied(self, runs: list[BytesLike]) -> None:
+        """Several frames as one contiguous write."""
+        out = bytearray()
+        for run in runs:
+            view = memoryview(run)
+            for start in range(0, len(view), self.max_payload):
+                piece = view[start : start + self.max_payload]
+                key = None if self.keys is None else self.keys()
+                out += encode_frame(_consts.OP_BINARY, piece, key=key)
+        self.transport.write(out)
+
+    # -- flow control ----------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stop reading from this end."""
+        if self.is_reading and not self.keeps_reading:
+            self.is_reading = False
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read from this end, unless it has ended."""
+        if not self.is_reading and not self.is_deaf and self.transport is not None:
+            self.is_reading = True
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        if self.transport is None or self.unsent_size():
+            return
+        self._release()
+        if self.wants_drained:
+            self.drained()
+        if self.peer is not None and not self.peer.is_reading:
+            self.peer.resume()
+
+    def _release(self) -> None:
+        self.scratch.lent -= len(self._held)
+        self._held.clear()
+
+    # -- what a subclass decides -------------------------------------------------
+
+    def eof_received(self) -> bool | None:
+        """The transport saw EOF; the answer is that of asyncio protocols."""
+        raise NotImplementedError
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        raise NotImplementedError
+
+    def control_received(self, opcode: int, payload: bytes) -> None:
+        """A close, ping or pong frame has come; payload before it is forwarded."""
+        raise NotImplementedError
+
+    def signal_received(self, text: bytes) -> None:
+        """``F``, ``R`` or ``C`` has come; ``b""``: the first message was no C."""
+        raise NotImplementedError
+
+    def protocol_error(self, error: RemoteProtocolError) -> None:
+        """The peer broke RFC 6455; payload before it is forwarded."""
+        raise NotImplementedError
+
+    def payload_refused(self) -> None:
+        """Payload came for this end although it takes no more."""
+        raise NotImplementedError
+
+    def drained(self) -> None:
+        """Nothing is unsent any more; called while :attr:`wants_drained`."""
+        raise NotImplementedError
