@@ -23,7 +23,7 @@ LAYERS: list[dict[str, list[str]]] = [
         "_speedups": [
             "_speedups",
             "_buffer_py",
-            "_masking_py",
+            "_framing_py",
             "_speedups_py",
             "_copyloop_py",
         ]
