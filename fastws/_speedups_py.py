@@ -1,4 +1,4 @@
-"""Frame codec, masking keys and UTF-8 check in Python: the pure twin.
+"""Frame codec, UTF-8 check and byte queue in Python: the pure twin.
 
 This is the specification of ``_speedups.pyx``: same names, signatures, results,
 exceptions with their texts, and state after a failure. Nothing here does I/O; any
@@ -16,11 +16,10 @@ from fastws._consts import (
     FIN,
     FRAME_END,
     FRAME_START,
-    LENGTH_16,
-    LENGTH_64,
     LENGTH_MASK,
     MASK,
     MAX_CONTROL_PAYLOAD,
+    MAX_HEADER,
     MESSAGE_END,
     OP_BINARY,
     OP_CLOSE,
@@ -33,7 +32,19 @@ from fastws._consts import (
     FrameHeader,
     Side,
 )
-from fastws._masking_py import MaskKeys, apply_mask, default_keys, mask_key, xor
+from fastws._framing_py import (
+    TOP_BIT,
+    MaskKeys,
+    apply_mask,
+    decode_header,
+    default_keys,
+    encode_frame,
+    first_byte,
+    header_size,
+    read_length,
+    whole_header,
+    write_header,
+)
 from fastws.exceptions import RemoteProtocolError
 from fastws.typing import BytesLike, WritableBuffer
 
@@ -50,151 +61,7 @@ __all__ = (
     "write_header",
 )
 
-TOP_BIT: Final = 1 << 63
 _WHOLE: Final = FRAME_START | FRAME_END | MESSAGE_END
-
-
-# ------------------------------------------------------------- header, frame
-
-
-def _first_byte(opcode: int, fin: bool, rsv: int) -> int:
-    opcode = index(opcode)
-    if not 0 <= opcode <= 15:
-        raise ValueError("opcode must be in 0..15")
-    rsv = index(rsv)
-    if rsv & ~RSV_MASK:
-        raise ValueError("rsv may only hold the bits 0x70")
-    return (FIN if fin else 0) | rsv | opcode
-
-
-def _header(b0: int, length: int, key: bytes | None) -> bytes:
-    masked = 0 if key is None else MASK
-    if length < LENGTH_16:
-        head = bytes((b0, masked | length))
-    elif length < 1 << 16:
-        head = bytes((b0, masked | LENGTH_16)) + length.to_bytes(2, "big")
-    else:
-        head = bytes((b0, masked | LENGTH_64)) + length.to_bytes(8, "big")
-    return head if key is None else head + key
-
-
-def write_header(
-    buf: WritableBuffer,
-    offset: int,
-    opcode: int,
-    length: int,
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    key: BytesLike | None = None,
-) -> int:
-    """Write a frame header at ``buf[offset:]``.
-
-    Source: RFC 6455 section 5.2. Only the shape is checked, not the rules for roles
-    and control frames, so that tests and probes can write wrong frames.
-
-    Args:
-        buf: written in place, not retained.
-        offset: where the header starts, bytes.
-        opcode: 0..15.
-        length: payload bytes, 0..2**63-1; written in the shortest form.
-        fin: the FIN bit.
-        rsv: reserved bits in place, a combination of ``0x40``, ``0x20``, ``0x10``.
-        key: masking key, 4 bytes; ``None`` writes the header of an unmasked frame.
-
-    Returns:
-        The size of the header, 2..14 bytes.
-
-    Raises:
-        ValueError: an argument is out of range, or the header does not fit.
-        BufferError: ``buf`` is read-only or not contiguous.
-    """
-    b0 = _first_byte(opcode, fin, rsv)
-    length = index(length)
-    if not 0 <= length < TOP_BIT:
-        raise ValueError("length must be in 0..2**63-1")
-    head = _header(b0, length, None if key is None else mask_key(key))
-    start = index(offset)
-    size = len(head)
-    view = byte_view(buf, writable=True)
-    if start < 0 or len(view) - start < size:
-        raise ValueError(f"a header of {size} bytes does not fit at {offset}")
-    view[start : start + size] = head
-    return size
-
-
-def encode_frame(
-    opcode: int,
-    payload: BytesLike,
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    key: BytesLike | None = None,
-) -> bytes:
-    """One frame, header and payload, as new bytes.
-
-    Source: RFC 6455 section 5.2. Checks as little as :func:`write_header`.
-
-    Args:
-        opcode: 0..15.
-        payload: copied.
-        fin: the FIN bit.
-        rsv: reserved bits in place.
-        key: masking key, 4 bytes, for a client's frame; ``None`` leaves it unmasked.
-
-    Raises:
-        ValueError: an argument is out of range.
-        BufferError: ``payload`` is not contiguous.
-    """
-    b0 = _first_byte(opcode, fin, rsv)
-    key = None if key is None else mask_key(key)
-    body = byte_view(payload, writable=False)
-    head = _header(b0, len(body), key)
-    if key is None:
-        return b"".join((head, body))
-    frame = bytearray(head)
-    frame += body
-    xor(memoryview(frame)[len(head) :], key)
-    return bytes(frame)
-
-
-def _whole_header(b1: int) -> int:
-    """Header bytes that a frame with this second byte has."""
-    code = b1 & LENGTH_MASK
-    size = 2 if code < LENGTH_16 else 4 if code == LENGTH_16 else 10
-    return size + 4 if b1 & MASK else size
-
-
-def _read_length(head: BytesLike) -> int:
-    code = head[1] & LENGTH_MASK
-    if code < LENGTH_16:
-        return code
-    return int.from_bytes(head[2 : 4 if code == LENGTH_16 else 10], "big")
-
-
-def decode_header(buf: BytesLike) -> FrameHeader | None:
-    """Read the header at the start of ``buf`` without any check.
-
-    Source: RFC 6455 section 5.2. Rules, roles and limits are not looked at; that is
-    what :class:`FrameDecoder` does.
-
-    Args:
-        buf: viewed during the call, not retained.
-
-    Returns:
-        The header, or ``None`` while it is incomplete.
-    """
-    view = byte_view(buf, writable=False)
-    if len(view) < 2 or len(view) < (size := _whole_header(view[1])):
-        return None
-    return FrameHeader(
-        bool(view[0] & FIN),
-        view[0] & RSV_MASK,
-        view[0] & OPCODE_MASK,
-        bytes(view[size - 4 : size]) if view[1] & MASK else None,
-        _read_length(view),
-        size,
-    )
 
 
 # --------------------------------------------------------------------- utf-8
@@ -233,8 +100,7 @@ class Utf8Validator:
             except UnicodeDecodeError:
                 self._failed = True
             # The decoder holds back the start of a surrogate, which is wrong already.
-            pending = self._decoder.getstate()[0]
-            if len(pending) == 2 and pending >= b"\xed\xa0" and pending[0] == 0xED:
+            if b"\xed\xa0" <= self._decoder.getstate()[0] < b"\xee":
                 self._failed = True
         return not self._failed
 
@@ -318,7 +184,7 @@ class FrameDecoder:
         self._expects_mask = side == Side.SERVER
         self._max_payload = _size_limit("max_payload", max_payload)
         self._max_message = _size_limit("max_message", max_message)
-        self._rsv = _first_byte(0, False, rsv)
+        self._rsv = first_byte(0, False, rsv)
         self._header = bytearray()  # of a frame, while it is incomplete
         self._in_frame = False
         self._is_started = False  # a part of the frame was delivered
@@ -389,21 +255,19 @@ class FrameDecoder:
     def _read_header(self, view: memoryview, at: int) -> tuple[int, bool]:
         """Collect and check one header: where to go on, and whether with payload."""
         header = self._header
-        while len(header) < 2:
-            if at == len(view):
-                return at, False
-            header.append(view[at])
-            at += 1
-            if len(header) == 2 and (reason := self._wrong_start(*header)):
-                self._fail(reason, CLOSE_PROTOCOL_ERROR)
-                return at, False
-        missing = _whole_header(header[1]) - len(header)
-        header += view[at : at + missing]
-        if len(view) - at < missing:
+        known = len(header)
+        header += view[at : at + MAX_HEADER - known]
+        if len(header) < 2:
+            return len(view), False
+        if known < 2 and (reason := self._wrong_start(header[0], header[1])):
+            self._fail(reason, CLOSE_PROTOCOL_ERROR)
+            return at, False
+        size = whole_header(header[1])
+        if len(header) < size:
             return len(view), False
         self._header = bytearray()
-        self._start_frame(header)
-        return at + missing, self._in_frame
+        self._start_frame(header[:size])
+        return at + size - known, self._in_frame
 
     def _wrong_start(self, b0: int, b1: int) -> str:
         """What is wrong with the first two bytes; empty if nothing is."""
@@ -434,13 +298,13 @@ class FrameDecoder:
 
     def _start_frame(self, header: bytearray) -> None:
         """Check the length, then begin the frame."""
-        length = _read_length(header)
+        length = read_length(header)
         opcode = header[0] & OPCODE_MASK
         key = bytes(header[-4:]) if header[1] & MASK else None
         if length >= TOP_BIT:
             self._fail("a 64-bit length has its top bit set", CLOSE_PROTOCOL_ERROR)
             return
-        if len(_header(0, length, key)) != len(header):
+        if header_size(length, key is not None) != len(header):
             self._fail(
                 f"length {length} is not in its shortest form", CLOSE_PROTOCOL_ERROR
             )

@@ -1,0 +1,33 @@
+"""Fixtures for every test: the twins."""
+
+import os
+from types import ModuleType
+
+import pytest
+
+from fastws import _backend
+
+
+@pytest.fixture(params=["python", "cython"])
+def backend(request: pytest.FixtureRequest) -> ModuleType:
+    """Each twin in turn, whichever this process uses itself.
+
+    A missing extension skips, unless ``FASTWS_REQUIRE_SPEEDUPS`` says it must be there.
+    """
+    try:
+        return _backend.load(request.param)
+    except ImportError as error:
+        if os.environ.get("FASTWS_REQUIRE_SPEEDUPS", "0") not in ("", "0"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def twins() -> tuple[ModuleType, ModuleType]:
+    """Both twins, pure first, for calls that are compared."""
+    try:
+        return _backend.load("python"), _backend.load("cython")
+    except ImportError as error:
+        if os.environ.get("FASTWS_REQUIRE_SPEEDUPS", "0") not in ("", "0"):
+            raise
+        pytest.skip(str(error))
