@@ -1,0 +1,297 @@
+"""The only way out: opens an upstream, plain or TLS, TCP or unix socket.
+
+A literal address, or a name with a single one, takes the loop's own connect; names
+with several race them (RFC 8305). Whatever fails is one :class:`DialError` whose
+text says what, where and why, and leaves nothing open.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from fastws._consts import (
+    ATTEMPT_DELAY,
+    CONNECT_TIMEOUT,
+    HANDSHAKE_TIMEOUT,
+    LINGER,
+    RESOLVE_TIMEOUT,
+)
+from fastws.exceptions import DialTimeout, NoUpstream
+from fastws.net.resolve import AddrInfo, parse_literal, resolve
+from fastws.net.sockopt import tune, tune_transport
+from fastws.net.stream import ByteStream, Hold, Kind
+from fastws.net.tls import explain_os, explain_tls, fast_tls
+from fastws.typing import Address
+
+# A unix listener with a full backlog refuses at once; asked again after this, s.
+_UNIX_RETRY = 0.01
+
+
+class Dialer:
+    """Opens one upstream, any number of times, also at the same time.
+
+    Args:
+        address: ``(host, port)``, an IPv6 literal without brackets; or the path of
+            a unix socket.
+        tls: a client context (retained) to speak TLS with.
+        server_hostname: the name to ask for and to verify, the host if not given;
+            a unix socket with TLS needs one.
+        connect_timeout: seconds for resolving and connecting together.
+        handshake_timeout: seconds for the TLS handshake after that.
+        linger: seconds a closing TLS transport waits for its peer.
+        tcp_user_timeout: seconds, see :func:`fastws.net.sockopt.tune`; 0 is off.
+    """
+
+    __slots__ = (
+        "_literal",
+        "address",
+        "connect_timeout",
+        "handshake_timeout",
+        "linger",
+        "name",
+        "server_hostname",
+        "tcp_user_timeout",
+        "tls",
+    )
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        linger: float = LINGER,
+        tcp_user_timeout: float = 0.0,
+    ) -> None:
+        self._literal: tuple[AddrInfo, ...] = ()
+        if isinstance(address, str):
+            self.name = f"unix:{address}"
+            if tls is not None and server_hostname is None:
+                raise ValueError("TLS over a unix socket needs a server_hostname")
+        else:
+            host, port = address
+            self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            literal = parse_literal(host, port)
+            self._literal = (literal,) if literal else ()
+            if server_hostname is None:
+                server_hostname = host
+        self.address = address
+        self.tls = tls
+        self.server_hostname = server_hostname
+        self.connect_timeout = connect_timeout
+        self.handshake_timeout = handshake_timeout
+        self.linger = linger
+        self.tcp_user_timeout = tcp_user_timeout
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}{' TLS' if self.tls else ''}>"
+
+    async def dial(self) -> ByteStream:
+        """Open the upstream.
+
+        Returns:
+            A connected stream, owned by the caller: options set, reading paused, its
+            protocol a fresh :class:`Hold` with what the server may have said already.
+
+        Raises:
+            DialTimeout: not connected within ``connect_timeout``, or the TLS
+                handshake not finished within ``handshake_timeout``.
+            NoUpstream: refused, unreachable, unknown name, TLS failure.
+        """
+        limit = self.connect_timeout
+        infos: Sequence[AddrInfo] = self._literal
+        if not infos and isinstance(self.address, tuple):
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            infos = await resolve(*self.address, timeout=min(limit, RESOLVE_TIMEOUT))
+            limit -= loop.time() - started
+        try:
+            async with asyncio.timeout(limit):
+                stream = await self._connect(infos)
+        except TimeoutError as exc:
+            text = f"not connected within {self.connect_timeout:g} s"
+            if exc.errno is not None:  # the system gave up before we did
+                text = explain_os(exc)
+            raise DialTimeout(f"{self.name}: {text}") from exc
+        except OSError as exc:
+            raise NoUpstream(f"{self.name}: {explain_os(exc)}") from exc
+        if isinstance(stream, ByteStream):
+            return stream
+        assert self.tls is not None
+        return await self._start_tls(stream, self.tls)
+
+    async def _connect(self, infos: Sequence[AddrInfo]) -> ByteStream | socket.socket:
+        """Connect; a finished stream, or for TLS the socket to speak it on."""
+        if isinstance(self.address, str):
+            sock = await _connect_unix(self.address)
+            return sock if self.tls is not None else await _open_unix(sock)
+        if self.tls is None and len(infos) == 1:
+            host, port, *_ = infos[0].sockaddr
+            stream = await _open_tcp(host, port)
+            tune_transport(stream.transport, tcp_user_timeout=self.tcp_user_timeout)
+            return stream
+        if len(infos) == 1:
+            sock = await _connect_tcp(infos[0], self.tcp_user_timeout)
+        else:
+            sock = await _race(_interleave(infos), self.tcp_user_timeout)
+        return sock if self.tls is not None else await _open_tcp(sock=sock)
+
+    async def _start_tls(
+        self, sock: socket.socket, context: ssl.SSLContext
+    ) -> ByteStream:
+        """Shake hands over a connected socket, which the transport then owns."""
+        hold = Hold()
+        try:
+            transport, _ = await self._tls_transport(hold, sock, context)
+        except ConnectionAbortedError as exc:
+            if exc.errno is not None:
+                raise NoUpstream(f"{self.name}: TLS: {explain_tls(exc)}") from exc
+            limit = f"{self.handshake_timeout:g} s"
+            raise DialTimeout(
+                f"{self.name}: TLS: handshake not finished within {limit}"
+            ) from exc
+        except OSError as exc:
+            text = explain_tls(exc, self.server_hostname)
+            raise NoUpstream(f"{self.name}: TLS: {text}") from exc
+        except BaseException:
+            if hold.transport is not None:
+                hold.transport.abort()  # close() would wait for the peer
+            raise
+        transport.pause_reading()
+        return ByteStream(transport, Kind.TLS, hold)
+
+    def _tls_transport(
+        self, hold: Hold, sock: socket.socket, context: ssl.SSLContext
+    ) -> Coroutine[Any, Any, tuple[asyncio.Transport, Hold]]:
+        """The call of the loop, or of aiofastnet, that makes a TLS client."""
+        loop = asyncio.get_running_loop()
+        module = fast_tls(loop)
+        target: Any = loop
+        args: tuple[Any, ...] = (lambda: hold,)
+        if module is not None:
+            target = module
+            args = (loop, *args)
+        # uvloop's create_connection drops the time-outs of unix sockets.
+        create = target.create_connection
+        if not isinstance(self.address, tuple):
+            create = target.create_unix_connection
+        call: Coroutine[Any, Any, tuple[asyncio.Transport, Hold]] = create(
+            *args,
+            sock=sock,
+            ssl=context,
+            server_hostname=self.server_hostname,
+            ssl_handshake_timeout=self.handshake_timeout,
+            ssl_shutdown_timeout=self.linger,
+        )
+        return call
+
+
+async def _open_tcp(
+    host: str | None = None,
+    port: int | None = None,
+    sock: socket.socket | None = None,
+) -> ByteStream:
+    """A plain TCP stream to a literal address or over a connected socket."""
+    # Cancelled, create_connection closes transport and socket on both loops.
+    create: Any = asyncio.get_running_loop().create_connection
+    transport, hold = await create(Hold, host, port, sock=sock)
+    transport.pause_reading()  # uvloop reads since connection_made
+    return ByteStream(transport, Kind.TCP, hold)
+
+
+async def _open_unix(sock: socket.socket) -> ByteStream:
+    """A plain stream over a connected unix socket."""
+    loop = asyncio.get_running_loop()
+    transport, hold = await loop.create_unix_connection(Hold, sock=sock)
+    transport.pause_reading()
+    return ByteStream(transport, Kind.UNIX, hold)
+
+
+async def _connect_unix(path: str) -> socket.socket:
+    """A connected, non-blocking unix socket; waits while the backlog is full."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise NoUpstream(f"unix:{path}: this system has no unix sockets")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(_UNIX_RETRY)
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _connect_tcp(info: AddrInfo, tcp_user_timeout: float) -> socket.socket:
+    """A connected, non-blocking TCP socket with its options set."""
+    sock = socket.socket(info.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setblocking(False)
+        tune(sock, tcp_user_timeout=tcp_user_timeout)
+        await asyncio.get_running_loop().sock_connect(sock, info.sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _interleave(infos: Sequence[AddrInfo]) -> list[AddrInfo]:
+    """Alternate the families, the first one's first (RFC 8305 section 4)."""
+    first = [info for info in infos if info.family == infos[0].family]
+    other = [info for info in infos if info.family != infos[0].family]
+    mixed: list[AddrInfo] = []
+    for i in range(max(len(first), len(other))):
+        mixed += first[i : i + 1] + other[i : i + 1]
+    return mixed
+
+
+async def _race(infos: Sequence[AddrInfo], tcp_user_timeout: float) -> socket.socket:
+    """Connect to the first address that answers (RFC 8305 section 5).
+
+    The next attempt starts after ``ATTEMPT_DELAY``, or at once when one has failed;
+    earlier ones go on. Losers are closed within the next turn of the loop.
+
+    Raises:
+        OSError: of the first address, when all have failed.
+    """
+    waiting = list(infos)
+    attempts: list[asyncio.Task[socket.socket]] = []
+    running: set[asyncio.Task[socket.socket]] = set()
+    winner: asyncio.Task[socket.socket] | None = None
+    try:
+        while winner is None and (waiting or running):
+            if waiting:
+                connect = _connect_tcp(waiting.pop(0), tcp_user_timeout)
+                attempts.append(asyncio.create_task(connect))
+                running.add(attempts[-1])
+            _, running = await asyncio.wait(
+                running,
+                timeout=ATTEMPT_DELAY if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            winner = next((task for task in attempts if _has_won(task)), None)
+        if winner is None:
+            raise attempts[0].exception() or OSError("no address")
+        return winner.result()
+    finally:
+        for task in attempts:
+            if task is not winner:
+                task.add_done_callback(_close_loser)
+                task.cancel()
+
+
+def _has_won(task: asyncio.Task[socket.socket]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _close_loser(task: asyncio.Task[socket.socket]) -> None:
+    if _has_won(task):  # a moment after the winner
+        task.result().close()
