@@ -9,7 +9,6 @@ stranger then, which is always safe.
 """
 
 import hashlib
-import hmac
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -162,7 +161,7 @@ def parse_answer(
     evidence = params.pop("proof", "")
     if answered != name or spoken > version:
         return None
-    if not hmac.compare_digest(evidence, proof(id, f"{answered}/{spoken}")):
+    if evidence != proof(id, f"{answered}/{spoken}"):
         return None
     return Answer(answered, spoken, params)
 

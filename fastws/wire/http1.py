@@ -9,7 +9,6 @@ frames. Only heads are parsed here; what follows one is handed out untouched.
 """
 
 import re
-from typing import TypeAlias
 
 import httptools
 
@@ -90,16 +89,6 @@ class _Collector:
         self.complete = True
 
 
-_Parser: TypeAlias = httptools.HttpRequestParser | httptools.HttpResponseParser
-
-
-def _status(parser: _Parser) -> int | None:
-    """Return the status of a response, ``None`` for a request."""
-    if isinstance(parser, httptools.HttpRequestParser):
-        return None
-    return parser.get_status_code()
-
-
 class HeadReader:
     """Collects bytes until one head is complete. One task at a time, one head.
 
@@ -117,7 +106,15 @@ class HeadReader:
         leftover: bytes that came after the head; empty until it is complete.
     """
 
-    __slots__ = ("_buffer", "_max_fields", "_max_head", "_seen", "_side", "leftover")
+    __slots__ = (
+        "_buffer",
+        "_max_fields",
+        "_max_head",
+        "_seen",
+        "_side",
+        "_skipped",
+        "leftover",
+    )
 
     def __init__(
         self, side: Side, *, max_head: int = MAX_HEAD, max_fields: int = MAX_FIELDS
@@ -126,7 +123,8 @@ class HeadReader:
         self._max_head = max_head
         self._max_fields = max_fields
         self._buffer = b""
-        self._seen = 0
+        self._seen = 0  # bytes of the buffer that hold no end of a head
+        self._skipped = 0  # bytes of heads before this one
         self.leftover = b""
 
     def receive_data(self, data: bytes) -> Head | None:
@@ -149,21 +147,21 @@ class HeadReader:
             if end == 3:
                 self._keep(buffer)
                 return None
-            if end > self._max_head:
+            if self._skipped + end > self._max_head:
                 raise self._too_long()
             head = self._parse(buffer[:end])
             if head.status is None or head.status == 101 or head.status >= 200:
                 self._buffer = b""
                 self.leftover = buffer[end:]
                 return head
-            self._max_head -= end
+            self._skipped += end
             buffer = buffer[end:]
             self._seen = 0
 
     def _keep(self, buffer: bytes) -> None:
         """Hold an unfinished head, unless it cannot become one."""
         self._check_start(buffer, self._seen)
-        if len(buffer) > self._max_head:
+        if self._skipped + len(buffer) > self._max_head:
             raise self._too_long()
         self._buffer = buffer
         if len(buffer) > 1:  # a lone CR may still become the ignored empty line
@@ -171,29 +169,21 @@ class HeadReader:
 
     def _parse(self, data: bytes) -> Head:
         """Parse one complete head, ``data`` ending with its empty line."""
-        sink = _Collector()
-        parser: _Parser
         if self._side is Side.SERVER:
-            parser = httptools.HttpRequestParser(sink)
-        else:
-            parser = httptools.HttpResponseParser(sink)
+            return self._parse_request(data)
+        return self._parse_response(data)
+
+    def _parse_request(self, data: bytes) -> Head:
+        sink = _Collector()
+        parser = httptools.HttpRequestParser(sink)
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # not an error: llhttp says that what follows is not HTTP
         except httptools.HttpParserError as exc:
-            # A 101 without Upgrade stops llhttp too: the handshake says what is wrong.
-            if not (sink.complete and _status(parser) == 101):
-                raise self._refused(data, exc) from None
+            raise self._refused(data, exc) from None
         version = parser.get_http_version()
-        if version != "1.1" and version != "1.0":
-            raise self._refused(data, None)
-        if len(sink.headers) > self._max_fields:
-            raise self._error(431, f"HTTP head with over {self._max_fields} fields")
-        status = _status(parser)
-        if status is not None:
-            reason = sink.reason.decode("latin-1")
-            return Head(None, "", version, status, reason, sink.headers)
+        self._check_parsed(data, version, sink)
         method = parser.get_method()
         if data.find(b"\r\n") != len(method) + len(sink.target) + 10:
             raise self._error(400, "HTTP request line is malformed")
@@ -201,6 +191,30 @@ class HeadReader:
         head = Head(method.decode("ascii"), target, version, None, "", sink.headers)
         self._check_request(head)
         return head
+
+    def _parse_response(self, data: bytes) -> Head:
+        sink = _Collector()
+        parser = httptools.HttpResponseParser(sink)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # as above
+        except httptools.HttpParserError as exc:
+            # A 101 without Upgrade stops llhttp too: the handshake says what is wrong.
+            if not sink.complete or parser.get_status_code() != 101:
+                raise self._refused(data, exc) from None
+        version = parser.get_http_version()
+        self._check_parsed(data, version, sink)
+        status = parser.get_status_code()
+        return Head(
+            None, "", version, status, sink.reason.decode("latin-1"), sink.headers
+        )
+
+    def _check_parsed(self, data: bytes, version: str, sink: _Collector) -> None:
+        if version != "1.1" and version != "1.0":
+            raise self._refused(data, None)
+        if len(sink.headers) > self._max_fields:
+            raise self._error(431, f"HTTP head with over {self._max_fields} fields")
 
     def _check_request(self, head: Head) -> None:
         """Refuse what llhttp lets through: RFC 9112 sections 3.2 and 6.1."""

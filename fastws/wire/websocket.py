@@ -183,11 +183,10 @@ class Connection:
         """
         if self.error or self.close_received or self.state is State.CLOSED:
             return
-        writable = data
         if isinstance(data, bytes) or (isinstance(data, memoryview) and data.readonly):
-            writable = bytearray(data)
+            data = bytearray(data)
         try:
-            for opcode, payload, flags in self._decoder.receive_data(writable):
+            for opcode, payload, flags in self._decoder.receive_data(data):
                 self._receive_part(opcode, payload, flags)
         except RemoteProtocolError as error:
             self._fail(error)
