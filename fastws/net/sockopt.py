@@ -110,7 +110,7 @@ def tune_transport(
     try:
         # uvloop's view builds a socket object for each call; one serves them all.
         sock = socket.socket(view.family, socket.SOCK_STREAM, 0, view.fileno())
-    except (AttributeError, OSError):
+    except (AttributeError, OSError, ValueError):
         return  # gone already: whoever reads it learns that from the transport
     try:
         tune(sock, tcp_user_timeout=tcp_user_timeout)

@@ -1,0 +1,150 @@
+"""Both event loops with leak checks, and small servers on port 0."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.timing import LONG, SHORT, UNIT
+
+try:
+    import uvloop
+except ImportError:  # Windows
+    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "asyncio": asyncio.new_event_loop
+    }
+else:
+    LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+both_loops = pytest.mark.parametrize("loop_name", list(LOOPS))
+"""Runs a test on each loop; the test takes ``loop_name``."""
+
+
+def open_sockets() -> set[str]:
+    """What ``/proc`` calls this process's sockets; empty where there is none."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/self/fd/{fd}")
+                if target.startswith("socket:"):
+                    found.add(target)
+    return found
+
+
+async def _watched(main: Coroutine[Any, Any, Any]) -> tuple[Any, set[str]]:
+    """The result, and the sockets and tasks left once closing had its time."""
+    before = open_sockets()
+    result = await asyncio.wait_for(main, LONG)
+    deadline = asyncio.get_running_loop().time() + SHORT
+    while True:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        left = {repr(task) for task in tasks} | (open_sockets() - before)
+        if not left or asyncio.get_running_loop().time() > deadline:
+            return result, left
+        await asyncio.sleep(UNIT / 10)
+
+
+def run_on(loop_name: str, main: Coroutine[Any, Any, Any]) -> Any:
+    """Run ``main`` on the loop of that name and return its result.
+
+    Fails if it takes longer than ``LONG``, if the loop's exception handler was called,
+    or if a task or a socket is left afterwards.
+    """
+    errors: list[dict[str, Any]] = []
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        loop = runner.get_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context))
+        result, left = runner.run(_watched(main))
+    assert not errors
+    assert not left
+    return result
+
+
+async def eventually(check: Callable[[], Any], timeout: float = SHORT) -> Any:
+    """Wait until ``check()`` is true and return its value; fail after ``timeout``."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    while not (value := check()):
+        assert asyncio.get_running_loop().time() < deadline, "nothing happened"
+        await asyncio.sleep(UNIT / 50)
+    return value
+
+
+@contextlib.asynccontextmanager
+async def tcp_server(
+    serve: Serve, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """A TCP server that runs ``serve`` for each connection; yields its port."""
+
+    async def handle(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # the test looks at what its own side saw
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(handle, host, 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send back what comes, until EOF."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say nothing; end when the peer does."""
+    while await reader.read(65536):
+        pass
+
+
+def black_hole() -> tuple[int, list[socket.socket]]:
+    """A port that answers nothing: its backlog is full, so SYNs are dropped (Linux).
+
+    Returns:
+        The port, and the sockets to close afterwards.
+    """
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    socks = [listener]
+    for _ in range(4):
+        sock = socket.socket()
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            sock.connect(listener.getsockname())
+        socks.append(sock)
+    return listener.getsockname()[1], socks
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def closing(*socks: socket.socket) -> Iterator[None]:
+    """Close all of them at the end."""
+    try:
+        yield
+    finally:
+        for sock in socks:
+            sock.close()
