@@ -4,7 +4,7 @@ import pytest
 
 from fastws._consts import MAX_FIELDS, MAX_HEAD, Side
 from fastws.exceptions import LocalProtocolError, RemoteProtocolError
-from fastws.wire.http1 import Head, HeadReader, build_request, build_response
+from fastws.wire.http1 import Head, HeadReader, build_response
 
 UPGRADE = (
     b"GET /chat?room=1 HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n"
@@ -124,40 +124,6 @@ def test_accept_values_with_outer_white_space_and_latin1():
     head = read_request(b"GET / HTTP/1.1\r\nHost: a\r\nX: \t a\xe9 b \t \r\nE:\r\n\r\n")
     assert head.get("x") == "a\xe9 b"
     assert head.get("e") == ""
-
-
-class TestFields:
-    HEAD = Head(
-        "GET", "/", headers=[("A", "1"), ("b", "x, Y ,z"), ("a", "2"), ("B", "w")]
-    )
-
-    def test_get_joins_repeated_fields(self):
-        assert self.HEAD.get("A") == "1, 2"
-        assert Head(headers=[("A", "1")]).get("a") == "1"
-
-    def test_get_absent(self):
-        assert self.HEAD.get("c") is None
-        assert self.HEAD.get_all("c") == []
-        assert not self.HEAD.has_token("c", "x")
-
-    def test_get_all_keeps_order(self):
-        assert self.HEAD.get_all("a") == ["1", "2"]
-
-    def test_get_tokens_drops_empty_elements(self):
-        head = Head(headers=[("P", "a, ,b"), ("p", ""), ("p", "\tc")])
-        assert head.get_tokens("P") == ["a", "b", "c"]
-
-    @pytest.mark.parametrize("token", ["x", "y", "Z", "w"])
-    def test_has_token_in_any_case(self, token):
-        assert self.HEAD.has_token("B", token)
-
-    @pytest.mark.parametrize("token", ["v", "x,", ""])
-    def test_has_token_absent(self, token):
-        assert not self.HEAD.has_token("B", token)
-
-    def test_default_head_is_an_empty_request(self):
-        assert Head().headers == []
-        assert Head().version == "1.1"
 
 
 class TestNotHttp:
@@ -489,25 +455,3 @@ class TestBuildResponse:
     def test_reject_header_injection(self, name, value):
         with pytest.raises(LocalProtocolError):
             build_response(200, [(name, value)])
-
-
-class TestBuildRequest:
-    def test_bytes(self):
-        assert build_request("GET", "/a?b", [("Host", "h"), ("X", "\xe9\t")]) == (
-            b"GET /a?b HTTP/1.1\r\nHost: h\r\nX: \xe9\t\r\n\r\n"
-        )
-
-    @pytest.mark.parametrize("method", ["", "G T", "GET\r\n"])
-    def test_reject_method(self, method):
-        with pytest.raises(LocalProtocolError):
-            build_request(method, "/", [])
-
-    @pytest.mark.parametrize("target", ["", "/ ", "/\r\n", "/\0", "/\xe9", "/\x7f"])
-    def test_reject_target(self, target):
-        with pytest.raises(LocalProtocolError):
-            build_request("GET", target, [])
-
-    def test_round_trip(self):
-        sent = [("Host", "h"), ("A", "1"), ("a", "2")]
-        head = read_request(build_request("DELETE", "/x", sent))
-        assert (head.method, head.target, head.headers) == ("DELETE", "/x", sent)
