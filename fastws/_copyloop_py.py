@@ -194,6 +194,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         self, peer: "CopyEnd", decoder: FrameDecoder, view: memoryview
     ) -> None:
         runs: list[BytesLike] = []
+        payload: BytesLike
         for opcode, payload, flags in decoder.receive_data(view):
             plain = opcode == _consts.OP_BINARY and not self.eof_signalled
             if not plain or self.text_mode == _consts.TEXT_CONFIRM:
@@ -285,9 +286,7 @@ class CopyEnd(asyncio.BufferedProtocol):
 
     # -- writing ---------------------------------------------------------------
 
-    def send(
-        self, source: "CopyEnd", runs: list[BytesLike], *, in_place: bool
-    ) -> None:
+    def send(self, source: "CopyEnd", runs: list[BytesLike], *, in_place: bool) -> None:
         """Write payload that ``source`` read; its memory is the scratch buffer."""
         if not self.is_sending:
             self.payload_refused()

@@ -36,7 +36,11 @@ class CopyResult(NamedTuple):
 
 
 async def copy_bidirectional(
-    a: ByteStream, b: ByteStream, options: CopyOptions = DEFAULTS
+    a: ByteStream,
+    b: ByteStream,
+    options: CopyOptions = DEFAULTS,
+    *,
+    group: "set[Copy] | None" = None,
 ) -> CopyResult:
     """Join two streams until both have ended, and close them.
 
@@ -47,6 +51,7 @@ async def copy_bidirectional(
         a: owned from now on; its transport is paused and has a ``Hold`` protocol.
         b: likewise.
         options: time limits and frame size.
+        group: the copy is a member while it runs, so that it can be told to go away.
 
     Returns:
         Byte counts and the reason; nothing is raised for what peers do.
@@ -55,11 +60,15 @@ async def copy_bidirectional(
         asyncio.CancelledError: both transports were reset.
     """
     copy = Copy(a, b, options)
+    if group is not None:
+        group.add(copy)
     try:
         copy.start(a, b)
         return await copy.done
     finally:
         copy.release()
+        if group is not None:
+            group.discard(copy)
 
 
 class Copy:

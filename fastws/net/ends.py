@@ -30,7 +30,7 @@ class CopyOptions:
         ping: seconds between WebSocket pings.
         ping_deadline: silence after a ping that means the peer is gone.
         max_message: one outgoing frame, its header included.
-        on_eof: what stw does with a stranger at a TCP EOF: ``wait`` or ``close``.
+        on_eof: what stw does with a stranger at a TCP EOF: ``hold`` or ``close``.
     """
 
     linger: float = _consts.LINGER
@@ -39,7 +39,7 @@ class CopyOptions:
     ping: float = _consts.PING
     ping_deadline: float = _consts.PING_DEADLINE
     max_message: int = _consts.MAX_MESSAGE
-    on_eof: str = "wait"
+    on_eof: str = "hold"
 
     @property
     def granularity(self) -> float:
@@ -55,6 +55,7 @@ class Owner(Protocol):
     options: CopyOptions
     loop: asyncio.AbstractEventLoop
 
+    def other(self, end: "End") -> "End": ...
     def received_eof(self, end: "End") -> None: ...
     def received_reset(self, end: "End", reason: str, drop: bool = False) -> None: ...
     def end_lost(self, end: "End") -> None: ...
@@ -320,8 +321,8 @@ class TlsEnd(End):
 
     def payload_refused(self) -> None:
         """It closed both ways: a sender that goes on learns it as from TCP."""
-        if self.eof_in and not self.eof_out and self.peer is not None:
-            self.peer.send_reset("data after the TLS end closed")
+        if self.eof_in and not self.eof_out:
+            self.owner.other(self).send_reset("data after the TLS end closed")
 
     def transport_lost(self, exc: Exception | None) -> None:
         if self.resetting or self.eof_in:
@@ -332,8 +333,8 @@ class TlsEnd(End):
         linger = self.owner.options.linger
         if self.eof_in and not self.eof_out:
             self._ends_at = self._ends_at or now + linger
-            if now >= self._ends_at and self.peer is not None:
-                self.peer.send_reset("no end after the TLS end closed")
+            if now >= self._ends_at:
+                self.owner.other(self).send_reset("no end after the TLS end closed")
             return
         if self.lost or self.resetting:
             return

@@ -22,12 +22,12 @@ class Kind(Enum):
     STREAM = "stream"  # a tunnel stream: half-close and reset, no descriptor
 
 
-class Hold(asyncio.BufferedProtocol):
+class Hold(asyncio.Protocol):
     """Parks a transport: pauses reading, keeps what arrived all the same.
 
-    uvloop starts reading after ``connection_made`` whatever that call did, so a
-    few bytes can arrive; they are kept for the pump. At most one read is kept,
-    because the first one pauses the transport.
+    uvloop starts reading after ``connection_made`` whatever that call did, so some
+    bytes can arrive; they are kept for the pump. At most one read is kept, because
+    the first one pauses the transport.
 
     Attributes:
         leftover: bytes read so far, in order.
@@ -35,28 +35,21 @@ class Hold(asyncio.BufferedProtocol):
         lost: the transport is gone; ``error`` says why, ``None`` for a clean end.
     """
 
-    __slots__ = ("_buffer", "eof", "error", "leftover", "lost", "transport")
+    __slots__ = ("eof", "error", "leftover", "lost", "transport")
 
-    def __init__(self, leftover: bytes = b"") -> None:
+    def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self.leftover = leftover
+        self.leftover = b""
         self.eof = False
         self.lost = False
         self.error: Exception | None = None
-        self._buffer: bytearray | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has its own
         self.transport.pause_reading()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        self._buffer = bytearray(max(4096, min(sizehint, 65536)))
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._buffer is not None:
-            self.leftover += bytes(memoryview(self._buffer)[:nbytes])
-            self._buffer = None
+    def data_received(self, data: bytes) -> None:
+        self.leftover += data
         if self.transport is not None:
             self.transport.pause_reading()
 

@@ -5,6 +5,7 @@ ends. What a *stranger* is told follows from what RFC 6455 programs understand: 
 has no half-close, so an EOF becomes Close 1000, early or late (docs/wire.md).
 """
 
+import asyncio
 import random
 from enum import Enum
 
@@ -17,6 +18,8 @@ from fastws.net.ends import End, Owner, describe_loss
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.wire.announce import SIGNAL_CONFIRM, SIGNAL_FIN, SIGNAL_RESET
 from fastws.wire.frames import Close
+
+_MAX_REASON = 123  # RFC 6455 section 5.5: a control payload of 125, less the code
 
 
 class Peer(Enum):
@@ -43,7 +46,7 @@ class WebSocketStream(ByteStream):
 
     def __init__(
         self,
-        transport: object,
+        transport: asyncio.Transport,
         kind: Kind,
         hold: Hold,
         *,
@@ -51,7 +54,7 @@ class WebSocketStream(ByteStream):
         peer: Peer = Peer.STRANGER,
         opened_at: float = 0.0,
     ) -> None:
-        super().__init__(transport, kind, hold)  # type: ignore[arg-type]
+        super().__init__(transport, kind, hold)
         self.side = side
         self.peer = peer
         self.opened_at = opened_at
@@ -142,7 +145,7 @@ class WebSocketEnd(End):
             except RemoteProtocolError as error:
                 self.protocol_error(error)
             else:
-                self._receive_close(close.code or _consts.CLOSE_NO_STATUS, close.reason)
+                self._receive_close(close.code, close.reason)
 
     def _receive_close(self, code: int, reason: str) -> None:
         self.close_received = code
@@ -240,7 +243,7 @@ class WebSocketEnd(End):
 
     def _end_stranger(self) -> None:
         """Our EOF for a peer without half-close (docs/wire.md, strangers)."""
-        wait = self.side is Side.CLIENT and self.owner.options.on_eof == "wait"
+        wait = self.side is Side.CLIENT and self.owner.options.on_eof == "hold"
         self._eof_pending = wait and not self.close_received
         if not self._eof_pending:
             self.send_close(self.close_received or _consts.CLOSE_NORMAL)
@@ -264,16 +267,18 @@ class WebSocketEnd(End):
         if self.close_sent or self.lost:
             return
         self.close_sent = code
-        number = None if code == _consts.CLOSE_NO_STATUS else code
-        self._write(_consts.OP_CLOSE, Close(number, reason).encode())
+        reason = reason.encode()[:_MAX_REASON].decode(errors="ignore")
+        if code == _consts.CLOSE_NO_STATUS:
+            reason = ""
+        self._write(_consts.OP_CLOSE, Close(code, reason).encode())
         self.owner.wake()
         if self.close_received:
             self._finish()
 
     def payload_refused(self) -> None:
         """After our answer nothing can be sent: the other side has to know."""
-        if self.close_received and self.peer is not None:
-            self.peer.send_reset("data after the WebSocket was closed")
+        if self.close_received:
+            self.owner.other(self).send_reset("data after the WebSocket was closed")
 
     def _finish(self) -> None:
         """Both Closes are out, or nothing more is worth reading: let TCP end."""
@@ -385,12 +390,13 @@ class WebSocketEnd(End):
 
     def _tick_left(self, now: float) -> None:
         """The stranger left after its Close: TCP has had its EOF, and ``linger``."""
-        if self.peer is None or self.peer.lost or self.peer.eof_in:
+        other = self.owner.other(self)
+        if other.lost or other.eof_in:
             return
         if not self._deadline:
             self._deadline = now + self.owner.options.linger
         elif now >= self._deadline:
-            self.peer.send_reset("no end after the WebSocket was closed")
+            other.send_reset("no end after the WebSocket was closed")
 
     def _tick_ping(self, now: float) -> None:
         options = self.owner.options

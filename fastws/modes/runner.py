@@ -1,0 +1,215 @@
+"""What the converting modes share: accept, count, log one line, drain.
+
+A runner belongs to one spec and one event loop. A mode subclasses :class:`Runner`
+with what it does with one accepted connection.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import resource
+import time
+from typing import Any
+
+from fastws._consts import DRAIN_SPREAD, MAX_CONNECTIONS
+from fastws.config.endpoint import Listen
+from fastws.config.schema import ModeSpec
+from fastws.net.bind import open_listeners
+from fastws.net.copy import Copy, CopyResult, copy_bidirectional
+from fastws.net.ends import CopyOptions
+from fastws.net.listen import Listener
+from fastws.net.stream import ByteStream
+
+logger = logging.getLogger("fastws.modes")
+
+
+class Stats:
+    """Counters of one runner, since its start.
+
+    Attributes:
+        open: connections that are being copied now.
+        total: connections that were copied or are.
+        refused: connections that ended before that.
+        bytes_in: payload from the listening side.
+        bytes_out: payload to the listening side.
+    """
+
+    __slots__ = ("bytes_in", "bytes_out", "open", "refused", "total")
+
+    def __init__(self) -> None:
+        self.open = self.total = self.refused = 0
+        self.bytes_in = self.bytes_out = 0
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)}" for name in self.__slots__)
+        return f"Stats({fields})"
+
+
+class Runner:
+    """Runs one spec: opens, starts, drains.
+
+    Attributes:
+        stats: counters.
+        is_ready: ``/readyz`` answers 200.
+        is_draining: accepting has stopped.
+    """
+
+    name = ""
+    overflow = 0
+
+    def __init__(self, spec: ModeSpec, listen: Listen) -> None:
+        self.spec = spec
+        self.listen = listen
+        self.stats = Stats()
+        self.is_ready = False
+        self.is_draining = False
+        self.copies: set[Copy] = set()
+        self.listener: Listener | None = None
+        self.options = CopyOptions(
+            linger=spec.linger,
+            half_close_timeout=spec.half_close_timeout,
+            idle_timeout=spec.idle_timeout,
+            ping=spec.ping,
+            ping_deadline=spec.ping_deadline,
+            max_message=spec.max_message,
+            on_eof=getattr(spec, "on_eof", "hold"),
+        )
+
+    # -- what a mode adds ----------------------------------------------------------
+
+    def listener_options(self) -> dict[str, Any]:
+        """Further arguments of the listener: protocol, TLS."""
+        return {}
+
+    def describe(self) -> str:
+        """What stands behind the addresses in the start line."""
+        raise NotImplementedError
+
+    async def handle(self, transport: Any, protocol: Any) -> None:
+        """Serve one accepted connection until it is over."""
+        raise NotImplementedError
+
+    # -- life ----------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Bind the sockets and read every file: fails before anything runs.
+
+        Raises:
+            ConfigError: a file is unreadable or does not fit.
+            OSError: an address cannot be bound; the text names it.
+        """
+        options = self.listener_options()
+        listen = self.listen
+        self.listener = Listener(
+            open_listeners(
+                hosts=listen.hosts,
+                port=listen.port,
+                optional=listen.optional,
+                path=listen.path or None,
+                fd=listen.fd if listen.kind == "fd" else None,
+            ),
+            self.handle,
+            linger=self.spec.linger,
+            handshake_timeout=self.spec.handshake_timeout,
+            max_connections=self.spec.max_connections or default_connections(),
+            overflow=self.overflow,
+            tcp_user_timeout=self.spec.tcp_user_timeout,
+            **options,
+        )
+
+    @property
+    def endpoints(self) -> list[str]:
+        """The bound addresses."""
+        return [] if self.listener is None else list(self.listener.addresses)
+
+    def start(self) -> None:
+        """Begin to accept, on the running loop."""
+        assert self.listener is not None
+        self.listener.start()
+        self.is_ready = True
+
+    async def drain(self) -> None:
+        """Fail readiness, stop accepting, let connections end, then end them."""
+        assert self.listener is not None
+        self.is_ready = False
+        await asyncio.sleep(self.spec.drain_delay)
+        self.listener.close()
+        self.is_draining = True
+        if not await self.listener.wait_idle(self.spec.drain_timeout):
+            await self._say_goodbye()
+        await self.close()
+
+    async def _say_goodbye(self) -> None:
+        """Close 1001 in random order over ``DRAIN_SPREAD`` seconds."""
+        copies = list(self.copies)
+        random.shuffle(copies)
+        pause = DRAIN_SPREAD / len(copies) if len(copies) > 1 else 0.0
+        loop = asyncio.get_running_loop()
+        for number, copy in enumerate(copies):
+            loop.call_later(number * pause, copy.go_away, "draining")
+        assert self.listener is not None
+        await self.listener.wait_idle(len(copies) * pause + min(1.0, self.spec.linger))
+
+    async def close(self) -> None:
+        """Reset whatever is open and stop at once."""
+        assert self.listener is not None
+        self.is_ready = False
+        self.listener.close()
+        await self.listener.abort()
+
+    # -- one connection ------------------------------------------------------------
+
+    async def copy(
+        self, down: ByteStream, up: ByteStream, who: str, ident: str
+    ) -> CopyResult:
+        """Join the accepted stream and the dialled one; count and log the end."""
+        stats = self.stats
+        stats.open += 1
+        stats.total += 1
+        started = time.monotonic()
+        options, copies = self.options, self.copies
+        try:
+            result = await copy_bidirectional(down, up, options, group=copies)
+        finally:
+            stats.open -= 1
+        stats.bytes_in += result.a_to_b
+        stats.bytes_out += result.b_to_a
+        if logger.isEnabledFor(logging.INFO):
+            self._log_end(result, who, ident, time.monotonic() - started)
+        return result
+
+    def _log_end(
+        self, result: CopyResult, who: str, ident: str, seconds: float
+    ) -> None:
+        fields = {
+            "mode": self.name,
+            "client": who,
+            "id": ident,
+            "bytes_in": result.a_to_b,
+            "bytes_out": result.b_to_a,
+            "seconds": round(seconds, 3),
+            "reason": result.reason,
+        }
+        logger.info(
+            "%s %s id=%s in=%d out=%d %.3fs %s",
+            *fields.values(),
+            extra=fields,
+        )
+
+    def refuse(self, who: str, reason: str, level: int = logging.WARNING) -> None:
+        """Count and log a connection that got nowhere."""
+        self.stats.refused += 1
+        fields = {"mode": self.name, "client": who, "reason": reason}
+        logger.log(level, "%s %s: %s", *fields.values(), extra=fields)
+
+
+def new_id() -> str:
+    """A fresh connection ID: 16 lower-case hex digits."""
+    return os.urandom(8).hex()
+
+
+def default_connections() -> int:
+    """8192, or a quarter of the descriptor limit, whichever is smaller."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if soft < 0 else max(1, min(MAX_CONNECTIONS, soft // 4))

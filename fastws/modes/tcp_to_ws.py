@@ -1,0 +1,97 @@
+"""``fastws stw``: each TCP connection becomes one WebSocket.
+
+TCP is accepted first, then the WebSocket is dialled; if that fails the TCP side is
+reset and one line says what the server answered.
+"""
+
+import logging
+from typing import Any
+
+from fastws.config.schema import TcpToWs
+from fastws.exceptions import DialError, FastwsError, InvalidStatus
+from fastws.modes.runner import Runner, new_id
+from fastws.net import sockopt
+from fastws.net.dial import Dialer
+from fastws.net.stream import ByteStream, Hold, describe, kind_of
+from fastws.net.tls import client_context
+from fastws.net.upgrade import Upgrader
+from fastws.net.websocket import WebSocketStream
+
+
+class TcpToWsRunner(Runner):
+    """Runs one :class:`TcpToWs`."""
+
+    name = "stw"
+    spec: TcpToWs
+
+    def __init__(self, spec: TcpToWs) -> None:
+        super().__init__(spec, spec.listen)
+        url = spec.upstream
+        self.upgrader = Upgrader(
+            url.target,
+            spec.host or url.host_header,
+            origin=spec.origin,
+            subprotocols=spec.subprotocol,
+            headers=spec.headers,
+            fastws=spec.fastws,
+            handshake_timeout=spec.handshake_timeout,
+        )
+
+    def listener_options(self) -> dict[str, Any]:
+        spec = self.spec
+        tls = None
+        if spec.upstream.secure:
+            tls = client_context(
+                ca=spec.ca, cert=spec.cert, key=spec.key, insecure=spec.insecure
+            )
+        self.dialer = Dialer(
+            spec.dial_address,
+            tls=tls,
+            server_hostname=spec.server_name,
+            connect_timeout=spec.connect_timeout,
+            handshake_timeout=spec.handshake_timeout,
+            linger=spec.linger,
+            tcp_user_timeout=spec.tcp_user_timeout,
+        )
+        return {}
+
+    def describe(self) -> str:
+        verified = " (certificate NOT verified)" if self.spec.insecure else ""
+        return f"{self.spec.upstream.display}{verified}"
+
+    async def handle(self, transport: Any, protocol: Hold) -> None:
+        transport.pause_reading()
+        who = describe(transport)
+        down = ByteStream(transport, kind_of(transport), protocol)
+        ident = new_id()
+        try:
+            up = await self._connect(ident)
+        except FastwsError as error:
+            sockopt.reset(transport)
+            self.refuse(who, f"id={ident} {self.spec.upstream.display}: {error}")
+            return
+        await self.copy(down, up, who, ident)
+
+    async def _connect(self, ident: str) -> WebSocketStream:
+        stream = await self.dialer.dial()
+        try:
+            return await self.upgrader.upgrade(stream, ident)
+        except InvalidStatus as error:
+            raise DialError(describe_refusal(error)) from error
+
+
+def describe_refusal(error: InvalidStatus) -> str:
+    """Status, who said so, where to, and the first line of the body."""
+    text = f"the server answered {error}"
+    for name, value in error.fields:
+        if name.lower() in ("server", "via", "location", "cf-ray", "retry-after"):
+            text += f", {name}: {value}"
+    line = error.body.strip().partition(b"\n")[0].strip()[:200]
+    if line:
+        text += f", body: {line.decode('utf-8', 'replace')!r}"
+    return text
+
+
+def log_level() -> int:
+    """Level of a failed connection."""
+    return logging.WARNING

@@ -1,0 +1,229 @@
+"""``fastws wts``: each WebSocket becomes one TCP connection to a fixed target.
+
+The target is dialled before the upgrade is answered, so that a front end sees 502 or
+504 and may try elsewhere. Every other answer stands in DESIGN's words in
+docs/wire.md: 400, 403, 404, 405, 426, 431, 503, and the two health checks.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from fastws._consts import Side
+from fastws.config.schema import WsToTcp
+from fastws.exceptions import DialError, DialTimeout, RemoteProtocolError
+from fastws.modes.runner import Runner, new_id
+from fastws.net.dial import Dialer
+from fastws.net.stream import ByteStream, describe, kind_of
+from fastws.net.tls import client_context, server_context
+from fastws.net.upgrade import HeadHold
+from fastws.net.websocket import Peer, WebSocketStream
+from fastws.wire import announce
+from fastws.wire.handshake import (
+    Upgrade,
+    build_accept,
+    check_upgrade,
+    choose_subprotocol,
+    host_matches,
+    is_upgrade,
+    loopback_host_allowed,
+    origin_allowed,
+)
+from fastws.wire.head import Head
+from fastws.wire.http1 import build_response
+
+RETRY_AFTER = (("Retry-After", "5"),)
+
+
+class Refusal(RemoteProtocolError):
+    """An answer other than 101 that is no fault of the peer's grammar."""
+
+
+class WsToTcpRunner(Runner):
+    """Runs one :class:`WsToTcp`."""
+
+    name = "wts"
+    overflow = 64
+    spec: WsToTcp
+
+    def __init__(self, spec: WsToTcp) -> None:
+        super().__init__(spec, spec.listen)
+
+    def listener_options(self) -> dict[str, Any]:
+        spec = self.spec
+        context = None
+        if spec.target.tls:
+            context = client_context(
+                ca=spec.ca,
+                cert=spec.target_cert,
+                key=spec.target_key,
+                insecure=spec.insecure,
+                alpn=(),
+            )
+        self.dialer = Dialer(
+            spec.target.address,
+            tls=context,
+            server_hostname=spec.server_name,
+            connect_timeout=spec.connect_timeout,
+            handshake_timeout=spec.handshake_timeout,
+            linger=spec.linger,
+            tcp_user_timeout=spec.tcp_user_timeout,
+        )
+        tls = None
+        if spec.cert is not None:
+            tls = server_context(spec.cert, spec.key, client_ca=spec.client_ca)
+        return {"protocol_factory": HeadHold, "tls": tls}
+
+    def describe(self) -> str:
+        verified = " (certificate NOT verified)" if self.spec.insecure else ""
+        return f"{self.spec.target}{verified}"
+
+    async def handle(self, transport: Any, protocol: HeadHold) -> None:
+        who = describe(transport)
+        try:
+            head = await protocol.read_head(self.spec.handshake_timeout)
+            answer = self._answer_plain(head)
+            if answer is not None:
+                await protocol.finish(answer, self.spec.linger)
+                return
+            upgrade = self._check(head)
+            up = await self._dial()
+        except RemoteProtocolError as error:
+            self.refuse(who, error.reason, level_of(error))
+            if error.http_status is not None:
+                answer = build_refusal(error)
+                await protocol.finish(answer, self.spec.linger)
+            return
+        await self._convert(transport, protocol, upgrade, up, who)
+
+    # -- requests that are no upgrade ----------------------------------------------
+
+    def _answer_plain(self, head: Head) -> bytes | None:
+        """The answer to a plain request; ``None``: it is an upgrade."""
+        if is_upgrade(head):
+            return None
+        path = head.target.partition("?")[0]
+        if path in ("/healthz", "/readyz") and head.method in ("GET", "HEAD"):
+            ready = path == "/healthz" or (self.is_ready and not self._is_full())
+            return build_health(ready, head.method == "HEAD")
+        if self._upgrades_at(path):
+            check_upgrade(head)  # raises 405 or 426
+        raise Refusal(f"nothing at {path}", http_status=404)
+
+    def _upgrades_at(self, path: str) -> bool:
+        return self.spec.path is None or path == self.spec.path
+
+    def _is_full(self) -> bool:
+        return self.listener is not None and (
+            self.listener.active >= self.listener.max_connections
+        )
+
+    # -- upgrades ------------------------------------------------------------------
+
+    def _check(self, head: Head) -> Upgrade:
+        """Everything that is known before the target is dialled.
+
+        Raises:
+            RemoteProtocolError: with the status to answer.
+        """
+        spec = self.spec
+        upgrade = check_upgrade(head)
+        if self.is_draining:
+            raise Refusal("draining", http_status=503, headers=RETRY_AFTER)
+        if self.listener is not None and self.listener.is_full:
+            limit = self.listener.max_connections
+            raise Refusal(
+                f"full: --max-connections {limit}", http_status=503, headers=RETRY_AFTER
+            )
+        if spec.allow_host and not host_matches(upgrade.host, spec.allow_host):
+            raise Refusal(
+                f"Host {upgrade.host!r} is not admitted (--allow-host)", http_status=400
+            )
+        if not self._upgrades_at(upgrade.target.partition("?")[0]):
+            raise Refusal(f"nothing at {upgrade.target} (--path)", http_status=404)
+        self._check_origin(upgrade)
+        return upgrade
+
+    def _check_origin(self, upgrade: Upgrade) -> None:
+        origin = upgrade.origin
+        if origin is None:
+            return
+        spec = self.spec
+        if not origin_allowed(origin, upgrade.host, spec.allow_origin):
+            raise Refusal(
+                f"Origin {origin!r} is not this host (--allow-origin)", http_status=403
+            )
+        loopback = spec.listen.kind == "tcp" and spec.listen.is_loopback
+        if loopback and not loopback_host_allowed(
+            upgrade.head, spec.allow_host, spec.allow_origin
+        ):
+            raise Refusal(
+                f"Host {upgrade.host!r} is no loopback name, and the request has an "
+                "Origin (--allow-host)",
+                http_status=403,
+            )
+
+    async def _dial(self) -> ByteStream:
+        try:
+            return await self.dialer.dial()
+        except DialTimeout as error:
+            raise Refusal(f"target {error}", http_status=504) from error
+        except DialError as error:
+            raise Refusal(f"target {error}", http_status=502) from error
+
+    async def _convert(
+        self,
+        transport: Any,
+        hold: HeadHold,
+        upgrade: Upgrade,
+        up: ByteStream,
+        who: str,
+    ) -> None:
+        """Answer 101 and copy."""
+        headers = list(self.spec.headers)
+        peer = Peer.STRANGER
+        ident = ""
+        if self.spec.fastws:
+            offer = announce.parse_offer(upgrade.head.get_all(announce.HEADER))
+            if offer is not None and offer.name == "tcp":
+                peer = Peer.UNCONFIRMED
+                ident = offer.id
+                headers.append((announce.HEADER, announce.format_answer(offer)))
+        chosen = choose_subprotocol(upgrade.subprotocols, self.spec.subprotocol)
+        transport.write(build_accept(upgrade.key, subprotocol=chosen, headers=headers))
+        down = WebSocketStream(
+            transport,
+            kind_of(transport),
+            hold,
+            side=Side.SERVER,
+            peer=peer,
+            opened_at=asyncio.get_running_loop().time(),
+        )
+        hold.head = None
+        del upgrade, headers
+        await self.copy(down, up, who, ident or new_id())
+
+
+def build_health(ready: bool, is_head: bool) -> bytes:
+    """The answer to a health check."""
+    status, body = (200, b"ok\n") if ready else (503, b"not ready\n")
+    headers = [("Content-Type", "text/plain"), ("Cache-Control", "no-store")]
+    if not ready:
+        headers += RETRY_AFTER
+    answer = build_response(status, headers, body)
+    return answer.removesuffix(body) if is_head else answer
+
+
+def build_refusal(error: RemoteProtocolError) -> bytes:
+    """The answer to a request that is refused; details stay in the log."""
+    status = error.http_status or 400
+    public = error.reason if status in (400, 405, 426, 431) else ""
+    if isinstance(error, Refusal):
+        public = ""
+    headers = [("Content-Type", "text/plain"), *error.headers]
+    return build_response(status, headers, f"{status} {public}".strip().encode())
+
+
+def level_of(error: RemoteProtocolError) -> int:
+    """Clients that vanish are no news; refusals are."""
+    return logging.DEBUG if error.http_status is None else logging.WARNING
