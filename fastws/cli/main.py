@@ -30,7 +30,7 @@ Version, backend, event loop:  fastws --version
 
 def event_loop() -> str:
     """Name and version of the event loop that commands run on."""
-    if os.environ.get("FASTWS_LOOP", "").lower() == "asyncio":
+    if os.environ.get("FASTWS_LOOP") == "asyncio":
         return "asyncio"
     try:
         import uvloop  # noqa: PLC0415 (optional, and it brings asyncio)

@@ -98,8 +98,9 @@ def test_reject_bad_end(name: str, value: Any, hint: str) -> None:
     ],
 )
 def test_time_that_must_be_positive(name: str) -> None:
+    tiny: dict[str, Any] = {name: 0.001}
     assert refusal(wts, **{name: 0}) == (name, "must be more than 0")
-    assert getattr(wts(**{name: 0.001}), name) == 0.001
+    assert getattr(wts(**tiny), name) == 0.001
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,8 @@ def test_time_that_must_be_positive(name: str) -> None:
     ["ping", "idle_timeout", "tcp_user_timeout", "drain_delay", "drain_timeout"],
 )
 def test_time_that_may_be_zero(name: str) -> None:
-    assert getattr(stw(**{name: 0}), name) == 0
+    off: dict[str, Any] = {name: 0}
+    assert getattr(stw(**off), name) == 0
     assert refusal(stw, **{name: -0.001}) == (name, "must be 0 or more")
 
 

@@ -137,6 +137,6 @@ def test_duration_survives_writing_and_reading(millis: int) -> None:
     assert parse_duration(format_duration(millis / 1000)) == millis / 1000
 
 
-@given(st.integers(0, 2**50))
+@given(st.integers(0, 10**15 - 1))
 def test_size_survives_writing_and_reading(size: int) -> None:
     assert parse_size(format_size(size)) == size

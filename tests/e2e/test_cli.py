@@ -1,0 +1,436 @@
+"""The command line as a user meets it: what it says, and its exit status.
+
+Nothing here starts a mode; ``recorded`` stands for :mod:`fastws.app` where a test
+asks which spec the arguments make.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import fastws
+from fastws.cli.main import cli
+from fastws.config.schema import ModeSpec
+from tests.support.timing import LONG
+
+STW = ("stw", "7000", "wss://edge.example/t")
+WTS = ("wts", "8080", "127.0.0.1:22")
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FASTWS_")}
+    return {**kept, "PYTHONIOENCODING": "utf-8", **variables}
+
+
+def fastws_process(
+    *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastws", *arguments],
+        env=clean_environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LONG,
+        check=False,
+    )
+
+
+class Recorder:
+    """Stands for ``fastws.app``: keeps the specs it was to run."""
+
+    def __init__(self) -> None:
+        self.specs: list[ModeSpec] = []
+        self.logging: dict[str, Any] = {}
+        self.outcome: int | Exception = 0
+
+    def run(self, specs: Sequence[ModeSpec], **logging: Any) -> int:
+        self.specs = list(specs)
+        self.logging = logging
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def spec(self) -> Any:
+        assert len(self.specs) == 1
+        return self.specs[0]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    module = ModuleType("fastws.app")
+    vars(module)["run"] = recorder.run
+    monkeypatch.setitem(sys.modules, "fastws.app", module)
+    monkeypatch.setitem(vars(fastws), "app", module)
+    monkeypatch.setattr("fastws.cli.log.setup", lambda level, form: None)
+    for name in [name for name in os.environ if name.startswith("FASTWS_")]:
+        monkeypatch.delenv(name)
+    return recorder
+
+
+def invoke(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    result = CliRunner().invoke(cli, arguments, prog_name="fastws", env=env)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def last_line(result: Result) -> str:
+    return result.output.strip().splitlines()[-1]
+
+
+# What it says
+
+
+def test_bare_command_shows_what_to_type() -> None:
+    done = fastws_process()
+    assert done.returncode == 0
+    assert "fastws wts 8080 127.0.0.1:22" in done.stdout
+    assert "fastws stw 2222 wss://your.site/ssh" in done.stdout
+    assert "fastws demo" in done.stdout
+    assert done.stderr == ""
+
+
+def test_version_names_backend_python_and_loop() -> None:
+    done = fastws_process("--version")
+    first, second = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert first == f"fastws {fastws.__version__}"
+    assert second.startswith("backend ")
+    backend, python, loop = second.removeprefix("backend ").split(", ")
+    assert backend in ("cython", "python")
+    assert python.endswith(".".join(map(str, sys.version_info[:3])))
+    assert loop.startswith("event loop ")
+
+
+def test_version_shows_chosen_backend_and_loop() -> None:
+    done = fastws_process("--version", FASTWS_PURE="1", FASTWS_LOOP="asyncio")
+    assert done.stdout.splitlines()[1].startswith("backend python, ")
+    assert done.stdout.endswith("event loop asyncio\n")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("stw", ("--connect-to HOST:PORT", "--on-eof hold|close", "--ping TIME")),
+        ("wts", ("--path PATH", "--client-ca FILE", "--target-cert FILE")),
+    ],
+)
+def test_help_is_grouped(command: str, flags: tuple[str, ...], flag: str) -> None:
+    result = invoke(command, flag)
+    assert result.exit_code == 0
+    headings = [
+        line for line in result.output.splitlines() if line and line[0] not in " U"
+    ]
+    expected = ["Arguments:", "Handshake:", "TLS (wss:// only):"]
+    if command == "wts":
+        expected[2:] = ["TLS on LISTEN:", "TLS to TARGET (tls:// only):"]
+    expected += ["Keep-alive and time-outs:", "Limits:", "Start, stop and log:"]
+    assert headings == [*expected, "Variables:", "Examples:"]
+    for text in (*flags, "LISTEN", "[20s]", "FASTWS_PING", "--help"):
+        assert text in result.output
+    assert max(map(len, result.output.splitlines())) <= 88
+
+
+def test_help_works_where_only_latin_1_is_written() -> None:
+    done = fastws_process("stw", "--help", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_loads_neither_event_loop_nor_codec() -> None:
+    code = (
+        "import sys, fastws.cli.main as m\n"
+        "try: m.cli(['stw', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([x for x in ('asyncio', 'ssl', 'fastws._backend') if x in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LONG,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# Exit status 2: the command line cannot be parsed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nonsense",), "No such command 'nonsense'."),
+        (("stw",), "Missing argument 'LISTEN'."),
+        (("stw", "7000"), "Missing argument 'URL'."),
+        (("wts", "8080"), "Missing argument 'TARGET'."),
+        ((*WTS, "extra"), "Got unexpected extra argument (extra)"),
+        (
+            ("stw", "x", "ws://h"),
+            "Invalid value for 'LISTEN': 'x' is not an address; write PORT (loopback),",
+        ),
+        (
+            ("stw", "7000", "h:80"),
+            "Invalid value for 'URL': this is no WebSocket URL; write ws://HOST/",
+        ),
+        (
+            ("wts", "8080", "22"),
+            "Invalid value for 'TARGET': '22' has no host; write 127.0.0.1:22",
+        ),
+        (
+            (*WTS, "--ping", "soon"),
+            "Invalid value for '--ping': 'soon' is not a duration; write a number",
+        ),
+        (
+            (*WTS, "--max-message", "big"),
+            "Invalid value for '--max-message': 'big' is not a size; write a number",
+        ),
+        (
+            (*WTS, "--max-connections", "-1"),
+            "Invalid value for '--max-connections': '-1' is not a whole number",
+        ),
+        (
+            (*WTS, "-H", "foo"),
+            "Invalid value for '--header': a header has no colon; write 'Name: value'",
+        ),
+        (
+            (*WTS, "--path", "ssh"),
+            "Invalid value for '--path': 'ssh' is not a path; write /name",
+        ),
+        (
+            (*WTS, "--allow-origin", "*"),
+            "Invalid value for '--allow-origin': '*' is not an origin; write https://",
+        ),
+        (
+            (*STW, "--on-eof", "wait"),
+            "Invalid value for '--on-eof': 'wait' is none of them; write hold or close",
+        ),
+        (
+            (*STW, "--sni", "10.0.0.1"),
+            "Invalid value for '--sni': '10.0.0.1' is not a server name; write a DNS",
+        ),
+        (
+            (*STW, "--connect-to", "h"),
+            "Invalid value for '--connect-to': 'h' has no port; write HOST:PORT",
+        ),
+        (
+            (*STW, "--log-level", "loud"),
+            "Invalid value for '--log-level': 'loud' is none of them; write debug,",
+        ),
+        (("demo", "--size", "big"), "Invalid value for '--size': 'big' is not a size"),
+    ],
+)
+def test_reject_malformed_argument(arguments: tuple[str, ...], message: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert last_line(result).startswith("Error: " + message)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--path", "--allow-host", "--allow-origin", "--client-ca", "--target-key"]
+)
+def test_option_of_wts_is_none_of_stw(flag: str) -> None:
+    result = invoke(*STW, flag, "x")
+    assert result.exit_code == 2
+    assert f"No such option '{flag}'" in last_line(result).replace(": --", " '--")
+
+
+@pytest.mark.parametrize("flag", ["--host", "--origin", "--connect-to", "--on-eof"])
+def test_option_of_stw_is_none_of_wts(flag: str) -> None:
+    result = invoke(*WTS, flag, "x")
+    assert result.exit_code == 2
+    assert "No such option" in result.output
+
+
+def test_password_in_url_is_not_repeated() -> None:
+    done = fastws_process("stw", "7000", "wss://user:hunter2@edge.example/")
+    assert done.returncode == 2
+    assert "send them with -H 'Authorization" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("FASTWS_PING", "soon", "'soon' is not a duration"),
+        ("FASTWS_HEADER", "A: b\nfoo", "a header has no colon"),
+        ("FASTWS_INSECURE", "maybe", "'maybe' is not a valid boolean"),
+        ("FASTWS_NO_FASTWS", "maybe", "'maybe' is not a valid boolean"),
+    ],
+)
+def test_malformed_variable_is_named(variable: str, value: str, message: str) -> None:
+    done = fastws_process(*WTS, **{variable: value})
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"Error: Invalid value for '{variable}': {message}")
+
+
+# Exit status 78: a well-formed value names something wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*WTS, "--key", "f"), "--key: needs cert"),
+        ((*WTS, "--client-ca", "f"), "--client-ca: needs cert"),
+        ((*WTS, "--insecure"), "--insecure: only means something with a tls:// target"),
+        ((*WTS, "--max-message", "1023"), "--max-message: must be from 1KiB to 16MiB"),
+        ((*WTS, "--ping-deadline", "0"), "--ping-deadline: must be more than 0"),
+        ((*WTS, "--max-connections", "0"), "--max-connections: must be a whole number"),
+        (("wts", "8080", "localhost:8080"), "LISTEN: is the address to connect to"),
+        ((*STW, "-H", "Host: x"), "--header: use the option host for Host"),
+        ((*STW, "--insecure", "--ca", "f"), "--insecure: contradicts ca"),
+        ((*STW, "--subprotocol", "base64"), "--subprotocol: base64 is not spoken"),
+    ],
+)
+def test_contradiction(arguments: tuple[str, ...], message: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 78
+    assert result.output.startswith("Error: " + message)
+    assert result.output.count("\n") == 1
+
+
+def test_contradiction_names_the_variable_it_came_from() -> None:
+    done = fastws_process(*WTS, FASTWS_KEY="f")
+    assert done.returncode == 78
+    assert done.stderr.startswith("Error: FASTWS_KEY: needs cert")
+    assert done.stderr.count("\n") == 1
+
+
+# What reaches the application
+
+
+def test_arguments_become_a_spec(recorded: Recorder) -> None:
+    result = invoke(
+        *("stw", "--ping", "30s", "127.0.0.1:7000", "wss://edge.example/t?x=1"),
+        *("-H", "Authorization: Basic abc", "-H", "A: b", "--host", "h.example"),
+        *("--subprotocol", "binary", "--subprotocol", "x", "--on-eof", "CLOSE"),
+        *("--connect-to", "[::1]:8443", "--sni", "h.example", "--no-fastws"),
+        *("--max-message", "64KiB", "--max-connections", "5", "--idle-timeout", "1m"),
+        *("--log-level", "DEBUG", "--log-format", "json"),
+    )
+    assert (result.exit_code, result.output) == (0, "")
+    assert recorded.spec() == fastws.TcpToWs(
+        listen="127.0.0.1:7000",
+        upstream="wss://edge.example/t?x=1",
+        ping=30.0,
+        headers=(("Authorization", "Basic abc"), ("A", "b")),
+        host="h.example",
+        subprotocol=("binary", "x"),
+        on_eof="close",
+        connect_to="[::1]:8443",
+        sni="h.example",
+        fastws=False,
+        max_message=65536,
+        max_connections=5,
+        idle_timeout=60.0,
+    )
+    assert recorded.logging == {"log_level": "debug", "log_format": "json"}
+
+
+def test_no_option_keeps_every_default(recorded: Recorder) -> None:
+    assert invoke(*WTS).exit_code == 0
+    assert recorded.spec() == fastws.WsToTcp(listen="8080", target="127.0.0.1:22")
+    assert recorded.logging == {"log_level": "info", "log_format": "human"}
+
+
+def test_variables_fill_in_and_arguments_win(recorded: Recorder) -> None:
+    env = {
+        "FASTWS_PING": "7s",
+        "FASTWS_LINGER": "3s",
+        "FASTWS_ALLOW_HOST": "a.example\n\n b.example \n",
+        "FASTWS_NO_FASTWS": "1",
+        "FASTWS_LOG_LEVEL": "error",
+        "FASTWS_PATH": "",
+        "FASTWS_CONNECT_TO": "of the other mode",
+        "FASTWS_NONSENSE": "unknown",
+    }
+    assert invoke(*WTS, "--ping", "9s", env=env).exit_code == 0
+    assert recorded.spec() == fastws.WsToTcp(
+        listen="8080",
+        target="127.0.0.1:22",
+        ping=9.0,
+        linger=3.0,
+        allow_host=("a.example", "b.example"),
+        fastws=False,
+    )
+    assert recorded.logging["log_level"] == "error"
+
+
+@pytest.mark.parametrize(("value", "announced"), [("0", True), ("true", False)])
+def test_flag_variable(recorded: Recorder, value: str, announced: bool) -> None:
+    assert invoke(*WTS, env={"FASTWS_NO_FASTWS": value}).exit_code == 0
+    assert recorded.spec().fastws is announced
+
+
+def test_headers_from_a_file(recorded: Recorder, tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("Authorization: Basic hunter2\n\nA: b\n", "utf-8")
+    env = {"FASTWS_HEADER_FILE": str(file)}
+    assert invoke(*STW, env=env).exit_code == 0
+    expected = (("Authorization", "Basic hunter2"), ("A", "b"))
+    assert recorded.spec().headers == expected
+    assert invoke(*STW, "-H", "C: d", env=env).exit_code == 0
+    assert recorded.spec().headers == (("C", "d"),)
+
+
+def test_bad_header_file_is_named(recorded: Recorder, tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    env = {"FASTWS_HEADER_FILE": str(file)}
+    result = invoke(*STW, env=env)
+    message = f"Error: FASTWS_HEADER_FILE: {file}: No such file or directory\n"
+    assert (result.exit_code, result.output) == (78, message)
+    file.write_bytes(b"\xff")
+    result = invoke(*STW, env=env)
+    message = f"Error: FASTWS_HEADER_FILE: {file}: is not UTF-8\n"
+    assert (result.exit_code, result.output) == (78, message)
+    file.write_text("Upgrade: x")
+    result = invoke(*STW, env=env)
+    assert result.exit_code == 78
+    assert result.output.startswith("Error: FASTWS_HEADER_FILE: Upgrade belongs to")
+    file.write_text("nonsense")
+    result = invoke(*STW, env=env)
+    assert result.exit_code == 2
+    assert "Invalid value for 'FASTWS_HEADER_FILE': a header has" in result.output
+    result = invoke(*STW, env={**env, "FASTWS_HEADER": "A: b"})
+    message = "Error: FASTWS_HEADER_FILE: FASTWS_HEADER is set too\n"
+    assert (result.exit_code, result.output) == (78, message)
+
+
+# What the application ends with
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "message"),
+    [
+        (0, 0, ""),
+        (1, 1, ""),
+        (fastws.ConfigError("/x.pem", "no certificate"), 78, "/x.pem: no certificate"),
+        (fastws.ConfigError("cert", "is unreadable"), 78, "--cert: is unreadable"),
+        (fastws.ConfigError("", "nothing to do"), 78, "nothing to do"),
+        (fastws.NoUpstream("h:1: connection refused"), 1, "h:1: connection refused"),
+        (OSError(98, "127.0.0.1:80: address in use"), 1, "127.0.0.1:80: address in"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied"),
+    ],
+)
+def test_outcome_becomes_exit_status(
+    recorded: Recorder, outcome: int | Exception, code: int, message: str
+) -> None:
+    recorded.outcome = outcome
+    result = invoke(*STW)
+    assert result.exit_code == code
+    if message:
+        assert result.output.startswith("Error: " + message)
+        assert result.output.count("\n") == 1
+    else:
+        assert result.output == ""
