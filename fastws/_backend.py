@@ -42,9 +42,10 @@ __all__ = (
 BackendName = Literal["python", "cython"]
 
 _pure = ModuleType("fastws.pure_twin", "The pure twin as one namespace.")
-for _part in (_speedups_py, _copyloop_py):
-    for _name in getattr(_part, "__all__", ("CopyEnd", "Scratch")):
-        setattr(_pure, _name, getattr(_part, _name))
+for _name in _speedups_py.__all__:
+    setattr(_pure, _name, getattr(_speedups_py, _name))
+_pure.CopyEnd = _copyloop_py.CopyEnd  # type: ignore[attr-defined]
+_pure.Scratch = _copyloop_py.Scratch  # type: ignore[attr-defined]
 
 
 def load(name: BackendName) -> ModuleType:
@@ -97,10 +98,10 @@ if TYPE_CHECKING:
 else:
     _twin = load(BACKEND)
     BinaryMut = _twin.BinaryMut
-    CopyEnd = getattr(_twin, "CopyEnd", None)
+    CopyEnd = _twin.CopyEnd
     FrameDecoder = _twin.FrameDecoder
     MaskKeys = _twin.MaskKeys
-    Scratch = getattr(_twin, "Scratch", None)
+    Scratch = _twin.Scratch
     Utf8Validator = _twin.Utf8Validator
     apply_mask = _twin.apply_mask
     decode_header = _twin.decode_header

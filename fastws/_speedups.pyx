@@ -113,9 +113,11 @@ cdef unsigned long forks = 0
 
 __all__ = (
     "BinaryMut",
+    "CopyEnd",
     "FrameDecoder",
     "FrameHeader",
     "MaskKeys",
+    "Scratch",
     "Utf8Validator",
     "apply_mask",
     "decode_header",
