@@ -16,8 +16,8 @@ from fastws.modes.demo import DemoError, run_demo
     "--size",
     type=Text("SIZE", parse_size),
     metavar="SIZE",
-    default="256MiB",
-    help="to send through the chain and back [256MiB]",
+    default="512MiB",
+    help="to send through the chain and back [512MiB]",
 )
 def demo(size: int) -> None:
     """Run the demonstration; exit status 1 if a byte or a process is wrong."""
