@@ -71,6 +71,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setitem(sys.modules, "fastws.app", module)
     monkeypatch.setitem(vars(fastws), "app", module)
     monkeypatch.setattr("fastws.cli.log.setup", lambda level, form: None)
+    monkeypatch.setattr("fastws.cli.serve.on_stop", lambda handler: None)
     for name in [name for name in os.environ if name.startswith("FASTWS_")]:
         monkeypatch.delenv(name)
     return recorder
@@ -434,3 +435,31 @@ def test_outcome_becomes_exit_status(
         assert result.output.count("\n") == 1
     else:
         assert result.output == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to handle")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_signal_outside_the_loop_is_a_normal_end(name: str, moment: str) -> None:
+    code = (
+        "import os, signal, sys, types\n"
+        "import fastws, fastws.cli.main as main\n"
+        f"def hit(): os.kill(os.getpid(), signal.{name})\n"
+        "def run(specs, **logging):\n"
+        f"    if {moment == 'before'}: hit(); print('still here')\n"
+        "    return 0\n"
+        "fastws.app = sys.modules['fastws.app'] = types.SimpleNamespace(run=run)\n"
+        "exit = sys.exit\n"
+        f"def leave(code): {moment == 'after'} and hit(); exit(code)\n"
+        "sys.exit = leave\n"
+        f"main.cli({list(WTS)})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
