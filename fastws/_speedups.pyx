@@ -31,8 +31,14 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
-    /* 64-byte blocks go through locals: any alignment, dst may lie below src, and
-       the compiler turns each block into vector registers. */
+    /* Blocks of eight words that are all loaded before the first is stored: any
+       alignment, dst may lie below src, and compilers use vector registers. An
+       array in place of the eight names would be written to the stack as well. */
+    #define FWS_EIGHT(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+    #define FWS_LOAD(k) uint64_t w##k; memcpy(&w##k, src + 8 * k, 8);
+    #define FWS_STORE(k) w##k ^= word; memcpy(dst + 8 * k, &w##k, 8);
+    #define FWS_SEE(k) memcpy(&word, p + i + 8 * k, 8); seen |= word;
+
     static void fws_xor(unsigned char *dst, const unsigned char *src, Py_ssize_t n,
                         const unsigned char *key, int phase) {
         unsigned char pattern[8];
@@ -41,35 +47,31 @@ cdef extern from *:
         for (i = 0; i < 8; i++) pattern[i] = key[(phase + i) & 3];
         memcpy(&word, pattern, 8);
         for (; n >= 64; n -= 64, src += 64, dst += 64) {
-            uint64_t block[8];
-            memcpy(block, src, 64);
-            for (i = 0; i < 8; i++) block[i] ^= word;
-            memcpy(dst, block, 64);
+            FWS_EIGHT(FWS_LOAD)
+            FWS_EIGHT(FWS_STORE)
         }
         for (; n >= 8; n -= 8, src += 8, dst += 8) {
-            uint64_t one;
-            memcpy(&one, src, 8);
-            one ^= word;
-            memcpy(dst, &one, 8);
+            FWS_LOAD(0)
+            FWS_STORE(0)
         }
         for (i = 0; i < n; i++) dst[i] = (unsigned char)(src[i] ^ pattern[i]);
     }
 
-    /* How many bytes from p are surely ASCII: a multiple of 8, 0 at the first hit. */
+    /* How many bytes from p are ASCII. */
     static Py_ssize_t fws_ascii(const unsigned char *p, Py_ssize_t n) {
         const uint64_t high = UINT64_C(0x8080808080808080);
         Py_ssize_t i = 0;
-        uint64_t block[8], seen;
-        int k;
+        uint64_t word, seen;
         for (; n - i >= 64; i += 64) {
-            memcpy(block, p + i, 64);
-            for (seen = 0, k = 0; k < 8; k++) seen |= block[k];
+            seen = 0;
+            FWS_EIGHT(FWS_SEE)
             if (seen & high) break;
         }
         for (; n - i >= 8; i += 8) {
-            memcpy(&seen, p + i, 8);
-            if (seen & high) break;
+            memcpy(&word, p + i, 8);
+            if (word & high) break;
         }
+        while (i < n && p[i] < 0x80) i++;
         return i;
     }
     """
@@ -411,12 +413,7 @@ cdef class Utf8Validator:
         if self.has_failed:
             return False
         while i < n:
-            if self.need == 0:
-                i += fws_ascii(p + i, n - i)
-                if i == n:
-                    break
             c = p[i]
-            i += 1
             if self.need:
                 if c < self.low or c > self.high:
                     self.has_failed = True
@@ -424,13 +421,17 @@ cdef class Utf8Validator:
                 self.need -= 1
                 self.low = 0x80
                 self.high = 0xBF
-            elif c >= 0x80:
-                if c < 0xC2 or c > 0xF4:
-                    self.has_failed = True
-                    return False
+            elif c < 0x80:
+                i += fws_ascii(p + i, n - i)
+                continue
+            elif c < 0xC2 or c > 0xF4:
+                self.has_failed = True
+                return False
+            else:
                 self.need = 1 if c < 0xE0 else 2 if c < 0xF0 else 3
                 self.low = 0xA0 if c == 0xE0 else 0x90 if c == 0xF0 else 0x80
                 self.high = 0x9F if c == 0xED else 0x8F if c == 0xF4 else 0xBF
+            i += 1
         return True
 
 
