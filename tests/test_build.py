@@ -51,9 +51,13 @@ def setup_py(
 
 
 def backend(tree: Path, library: str = "lib") -> str:
-    """The backend of what was built into ``library``."""
+    """The backend of what was built into ``library``.
+
+    ``-S``: an editable install would lend the checkout's extension to it.
+    """
+    code = "import fastws; print(fastws.__file__, fastws.BACKEND)"
     result = subprocess.run(
-        [sys.executable, "-c", "import fastws; print(fastws.__file__, fastws.BACKEND)"],
+        [sys.executable, "-S", "-c", code],
         cwd=tree / library,
         env={k: v for k, v in os.environ.items() if not k.startswith("FASTWS_")},
         capture_output=True,

@@ -95,7 +95,7 @@ LAYERS: list[dict[str, list[str]]] = [
     {"proxy": ["udp", "serve", "__init__"]},
     {
         "ws": ["stream", "connect", "serve", "__init__"],
-        "modes": ["tcp_to_ws", "ws_to_tcp", "demo", "__init__"],
+        "modes": ["runner", "tcp_to_ws", "ws_to_tcp", "demo", "__init__"],
     },
     {"app": ["app"], "asgi": ["asgi"], "testing": ["testing"]},
     {"cli": ["log", "options", "serve", "stw", "wts", "demo", "main", "__init__"]},
