@@ -106,14 +106,21 @@ def tune_transport(
     transport: asyncio.BaseTransport, *, tcp_user_timeout: float = 0.0
 ) -> None:
     """:func:`tune` for a connected TCP transport; a lost one is left alone."""
-    view = transport.get_extra_info("socket")
+    options = _options(tcp_user_timeout) if tcp_user_timeout else _DEFAULT_OPTIONS
     try:
         # uvloop's view builds a socket object for each call; one serves them all.
-        sock = socket.socket(view.family, socket.SOCK_STREAM, 0, view.fileno())
+        # The family is never looked at: every option here belongs to TCP or to any.
+        sock = socket.socket(
+            socket.AF_INET,
+            socket.SOCK_STREAM,
+            socket.IPPROTO_TCP,
+            transport.get_extra_info("socket").fileno(),
+        )
     except (AttributeError, OSError, ValueError):
         return  # gone already: whoever reads it learns that from the transport
     try:
-        tune(sock, tcp_user_timeout=tcp_user_timeout)
+        for level, option, value in options:
+            sock.setsockopt(level, option, value)
     except OSError:
         pass  # macOS: EINVAL once the peer has reset
     finally:
