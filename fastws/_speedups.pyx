@@ -452,10 +452,11 @@ cdef class FrameDecoder:
     """Resumable frame decoder; see the pure twin for the rules it enforces."""
 
     def __cinit__(self, side, *, max_payload=None, max_message=None, rsv=0):
-        if side not in (0, 1):
+        cdef Py_ssize_t ours = PyNumber_AsSsize_t(side, NULL)
+        if not 0 <= ours <= 1:
             raise ValueError("side must be Side.CLIENT or Side.SERVER")
         self.error = None
-        self.expects_mask = side == 1
+        self.expects_mask = ours == 1
         self.max_payload = size_limit("max_payload", max_payload)
         self.max_message = size_limit("max_message", max_message)
         self.rsv = first_byte(0, False, rsv)

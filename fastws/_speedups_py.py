@@ -178,10 +178,11 @@ class FrameDecoder:
         max_message: int | None = None,
         rsv: int = 0,
     ) -> None:
-        if side not in (Side.CLIENT, Side.SERVER):
+        ours = index(side)
+        if ours not in (0, 1):
             raise ValueError("side must be Side.CLIENT or Side.SERVER")
         self.error: RemoteProtocolError | None = None
-        self._expects_mask = side == Side.SERVER
+        self._expects_mask = ours == 1
         self._max_payload = _size_limit("max_payload", max_payload)
         self._max_message = _size_limit("max_message", max_message)
         self._rsv = first_byte(0, False, rsv)
