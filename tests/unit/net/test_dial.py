@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastws.exceptions import DialError, DialTimeout, NoUpstream
+from fastws.exceptions import DialTimeout, NoUpstream
 from fastws.net import dial as module
 from fastws.net.dial import Dialer
 from fastws.net.resolve import AddrInfo
@@ -21,6 +21,7 @@ from tests.support.servers import (
     closing,
     echo,
     eventually,
+    failure,
     free_port,
     run_on,
     silent,
@@ -44,12 +45,6 @@ def _again(stream: ByteStream, size: int) -> bool:
         stream.transport.resume_reading()  # Hold pauses after each read
         return False
     return True
-
-
-async def failure(dialer: Dialer) -> DialError:
-    with pytest.raises(DialError) as caught:
-        await dialer.dial()
-    return caught.value
 
 
 def trusting(port: int, host: str = "localhost", **options: float) -> Dialer:
@@ -300,106 +295,6 @@ def test_resolving_counts_as_connecting(
     assert waited == [0.05]
 
 
-def addresses(monkeypatch: pytest.MonkeyPatch, *ports: int, delay: float) -> Dialer:
-    """A dialer whose name has one loopback address for each port."""
-
-    async def resolved(host: str, port: int, *, timeout: float) -> list[AddrInfo]:
-        return [AddrInfo(socket.AF_INET, ("127.0.0.1", port)) for port in ports]
-
-    monkeypatch.setattr(module, "resolve", resolved)
-    monkeypatch.setattr(module, "ATTEMPT_DELAY", delay)
-    return Dialer(("many.example", 80))
-
-
-@both_loops
-def test_race_goes_on_at_once_when_refused(
-    loop_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        async with tcp_server(echo) as port:
-            dialer = addresses(
-                monkeypatch, free_port(), free_port(), port, delay=10 * LONG
-            )
-            stream = await dialer.dial()
-            assert stream.kind is Kind.TCP
-            assert not stream.transport.is_reading()
-            assert stream.transport.get_extra_info("peername")[1] == port
-            stream.transport.abort()
-
-    run_on(loop_name, main())
-
-
-@linux_only
-@both_loops
-def test_race_overtakes_an_address_that_is_silent(
-    loop_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    silent_port, socks = black_hole()
-
-    async def main() -> None:
-        async with tcp_server(echo) as port:
-            dialer = addresses(monkeypatch, silent_port, port, delay=UNIT / 10)
-            stream = await dialer.dial()
-            assert stream.transport.get_extra_info("peername")[1] == port
-            stream.transport.abort()
-
-    with closing(*socks):
-        run_on(loop_name, main())
-
-
-@both_loops
-def test_race_takes_the_first_that_answers(
-    loop_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(1)
-        await silent(reader, writer)
-
-    async def main() -> None:
-        async with tcp_server(echo) as first, tcp_server(count) as second:
-            dialer = addresses(monkeypatch, first, second, delay=SHORT)
-            stream = await dialer.dial()
-            assert stream.transport.get_extra_info("peername")[1] == first
-            stream.transport.abort()
-
-    run_on(loop_name, main())
-    assert asked == []
-
-
-@both_loops
-def test_race_without_winner_tells_of_the_first(
-    loop_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dialer = addresses(monkeypatch, free_port(), free_port(), delay=UNIT)
-    error = run_on(loop_name, failure(dialer))
-    assert isinstance(error, NoUpstream)
-    assert str(error) == "many.example:80: connection refused"
-
-
-@linux_only
-@both_loops
-def test_race_timeout_closes_every_attempt(
-    loop_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port, socks = black_hole()
-    dialer = addresses(monkeypatch, port, port, port, delay=UNIT / 100)
-    dialer.connect_timeout = UNIT
-    with closing(*socks):
-        error = run_on(loop_name, failure(dialer))
-    assert isinstance(error, DialTimeout)
-
-
-def test_interleave_alternates_families() -> None:
-    six = [AddrInfo(socket.AF_INET6, (f"2001:db8::{i}", 1, 0, 0)) for i in range(3)]
-    four = [AddrInfo(socket.AF_INET, (f"192.0.2.{i}", 1)) for i in range(2)]
-    assert module._interleave([*six, *four]) == [
-        *(six[0], four[0], six[1], four[1], six[2])
-    ]
-    assert module._interleave([*four, *six])[:2] == [four[0], six[0]]
-
-
 @unix_only
 @both_loops
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -533,3 +428,54 @@ def test_repr_names_the_upstream() -> None:
     assert repr(Dialer(("::1", 80))) == "<Dialer [::1]:80>"
     context = client_context(insecure=True)
     assert repr(Dialer(("a", 443), tls=context)) == "<Dialer a:443 TLS>"
+
+
+@both_loops
+def test_deadline_turns_its_own_cancellation_into_timeout(loop_name: str) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError) as caught, module.Deadline(loop, UNIT / 10):
+            await asyncio.sleep(LONG)
+        assert caught.value.errno is None
+        assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+        with module.Deadline(loop, UNIT / 10):
+            pass
+        await asyncio.sleep(UNIT / 5)  # the timer is gone
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_deadline_lets_other_cancellation_through(loop_name: str) -> None:
+    async def limited() -> None:
+        with module.Deadline(asyncio.get_running_loop(), LONG):
+            await asyncio.sleep(LONG)
+
+    async def main() -> None:
+        task = asyncio.create_task(limited())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_deadline_and_cancellation_at_once_is_cancellation(loop_name: str) -> None:
+    deadlines: list[module.Deadline] = []
+
+    async def limited() -> None:
+        deadlines.append(module.Deadline(asyncio.get_running_loop(), LONG))
+        with deadlines[0]:
+            await asyncio.sleep(LONG)
+
+    async def main() -> None:
+        task = asyncio.create_task(limited())
+        await asyncio.sleep(0)
+        deadlines[0]._fire()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_on(loop_name, main())

@@ -175,6 +175,7 @@ def test_stuck_host_holds_few_threads(
         tasks = []
         for count in (1, 2, 3, 4, 4, 4):
             tasks.append(asyncio.create_task(resolver.resolve("slow", 1, LONG)))
+            await asyncio.sleep(0)
             await eventually(lambda count=count: len(names.calls) == count)
         names.release.set()
         await asyncio.gather(*tasks)
