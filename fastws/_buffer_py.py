@@ -30,14 +30,13 @@ def byte_view(buf: BytesLike, *, writable: bool) -> memoryview:
 class _Store:
     """The memory of one or more BinaryMut."""
 
-    __slots__ = ("is_shared", "memory")
+    __slots__ = ("memory",)
 
     def __init__(self, size: int) -> None:
         try:
             self.memory = bytearray(size)
         except OverflowError:
             raise MemoryError from None
-        self.is_shared = False
 
     def is_viewed(self) -> bool:
         """Whether a view is alive: then, and only then, a resize is refused."""
@@ -57,8 +56,7 @@ class BinaryMut:
     front were consumed by :meth:`advance`, then come the readable ones (``len()``),
     then the spare ones. Views stay valid for as long as they are held: growing or
     compacting under a live view moves to a fresh block and leaves the old one to its
-    views. Two BinaryMut made by :meth:`split_to` share one block, and whichever
-    needs more room moves.
+    views. BinaryMut made by :meth:`split_to` share one block, each its own part.
 
     The readable bytes are exported through the buffer protocol, writable (from
     Python 3.12 on in this twin; :meth:`chunk` works everywhere).
@@ -156,7 +154,7 @@ class BinaryMut:
         capacity = self._limit - self._base
         if size + n > capacity or self._head - self._base < size:
             capacity = max(_MIN_STORE, size + n, 2 * capacity)
-        elif not self._store.is_shared and not self._store.is_viewed():
+        elif not self._store.is_viewed():
             memory = self._store.memory
             memory[self._base : self._base + size] = memory[self._head : self._tail]
             self._head = self._base
@@ -186,7 +184,6 @@ class BinaryMut:
         front._head = self._head
         self._head += n
         self._base = front._tail = front._limit = self._head
-        self._store.is_shared = True
         return front
 
     def clear(self) -> None:

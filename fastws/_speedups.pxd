@@ -106,7 +106,6 @@ cdef class Store:
     cdef unsigned char* memory      # owned
     cdef Py_ssize_t size
     cdef Py_ssize_t views           # buffer exports alive
-    cdef bint is_shared             # more than one BinaryMut has lived on it
     cdef Py_ssize_t window          # what the next export shows
     cdef Py_ssize_t window_size
 

@@ -684,7 +684,6 @@ cdef class Store:
             raise MemoryError()
         self.size = size
         self.views = 0
-        self.is_shared = False
         self.window = 0
         self.window_size = 0
 
@@ -701,9 +700,8 @@ cdef class Store:
         self.views -= 1
 
 
-# What an empty BinaryMut has: shared, so that nobody writes there.
+# What an empty BinaryMut has.
 cdef Store nothing = Store.__new__(Store, 0)
-nothing.is_shared = True
 
 
 @cython.final
@@ -790,7 +788,6 @@ cdef class BinaryMut:
         front.head = self.head
         self.head += size
         self.base = front.tail = front.limit = self.head
-        self.store.is_shared = True
         return front
 
     def clear(self):
@@ -818,7 +815,7 @@ cdef class BinaryMut:
             raise MemoryError()
         if size + n > capacity or self.head - self.base < size:
             capacity = max(MIN_STORE, size + n, 2 * capacity)
-        elif old.views == 0 and not old.is_shared:
+        elif old.views == 0:
             memmove(old.memory + self.base, old.memory + self.head, size)
             self.head = self.base
             self.tail = self.base + size

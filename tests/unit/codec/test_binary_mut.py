@@ -71,7 +71,7 @@ def test_reserve_grows_rather_than_move_much(backend: ModuleType) -> None:
     assert (buf.spare, bytes(buf)) == (140, b"b" * 60)
 
 
-@pytest.mark.parametrize("more", [100, 400], ids=["compact", "grow"])
+@pytest.mark.parametrize("more", [90, 400], ids=["compact", "grow"])
 def test_views_outlive_growth(backend: ModuleType, more: int) -> None:
     buf = filled(backend, b"a" * 90 + b"b" * 10, capacity=100)
     buf.advance(90)
@@ -129,11 +129,12 @@ def test_split_to_after_advance_and_of_everything(backend: ModuleType) -> None:
 def test_split_parts_never_write_into_each_other(backend: ModuleType) -> None:
     buf = filled(backend, b"a" * 50 + b"b" * 50, capacity=100)
     front = buf.split_to(50)
-    front.advance(50)
-    front.extend(b"c" * 50)
-    buf.advance(50)
-    buf.extend(b"d" * 50)
-    assert (bytes(front), bytes(buf)) == (b"c" * 50, b"d" * 50)
+    front.advance(30)
+    front.extend(b"c" * 30)
+    buf.advance(30)
+    buf.extend(b"d" * 30)
+    assert bytes(front) == b"a" * 20 + b"c" * 30
+    assert bytes(buf) == b"b" * 20 + b"d" * 30
 
 
 def test_clear_keeps_the_memory(backend: ModuleType) -> None:
