@@ -166,14 +166,20 @@ cdef class CopyEnd:
     cdef readonly unsigned long long payload_in, payload_out  # bytes
     cdef readonly unsigned long long reads
     cdef int receive(self, Block block, unsigned char* p, Py_ssize_t n) except -1
-    cdef int receive_frames(self, CopyEnd peer, Block block, unsigned char* p, Py_ssize_t n) except -1
-    cdef int flush(self, CopyEnd peer, Block block, list runs, unsigned char* run, Py_ssize_t run_length) except -1
+    cdef int receive_frames(
+        self, CopyEnd peer, Block block, unsigned char* p, Py_ssize_t n
+    ) except -1
+    cdef int flush(
+        self, CopyEnd peer, Block block, list runs, unsigned char* run, Py_ssize_t run_length
+    ) except -1
     cdef bint receive_rare(self, CopyEnd peer, Block block, Part* part) except? False
     cdef int receive_signal(self, Part* part) except -1
     cdef int receive_confirmation(self, CopyEnd peer, Part* part) except -1
     cdef int check_text(self, Part* part) except -1
     cdef int refuse(self, int code, str reason) except -1
-    cdef int send(self, CopyEnd source, Block block, unsigned char* p, Py_ssize_t n, bint headroom) except -1
+    cdef int send(
+        self, CopyEnd source, Block block, unsigned char* p, Py_ssize_t n, bint headroom
+    ) except -1
     cdef int send_runs(self, CopyEnd source, Block block, list runs) except -1
     cdef int send_in_place(self, Block block, unsigned char* p, Py_ssize_t n) except -1
     cdef int send_vectored(self, Block block, unsigned char* p, Py_ssize_t n) except -1
