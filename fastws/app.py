@@ -10,15 +10,16 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from fastws._backend import BACKEND
 from fastws._version import __version__
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.exceptions import ConfigError, FastwsError
-from fastws.net.sockopt import raise_nofile_limit
 
 if TYPE_CHECKING:
     from fastws.modes.runner import Runner
@@ -62,7 +63,6 @@ def run(
         The exit status: 0 after a drain, 78 when a value names something wrong, 1
         when something failed at run time.
     """
-    raise_nofile_limit()
     runners = [make_runner(spec) for spec in specs]
     try:
         for runner in runners:
@@ -105,30 +105,78 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where it is installed, unless ``FASTWS_LOOP=asyncio``."""
     if sys.platform == "win32" or os.environ.get("FASTWS_LOOP") == "asyncio":
         return None
-    return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+    try:
+        module = importlib.import_module("uvloop")
+    except ImportError:
+        return None
+    return module.new_event_loop  # type: ignore[no-any-return]
+
+
+class Signals:
+    """What signals ask for: a drain, then a reset; SIGHUP reads files again.
+
+    The handlers outlive the loop, so that a late signal is never the system's own
+    "terminate". Only the main thread may have handlers: elsewhere nothing is set.
+
+    Args:
+        first: set by the first SIGTERM or SIGINT.
+        reload: called in the loop for a SIGHUP.
+    """
+
+    def __init__(self, first: asyncio.Event, reload: Callable[[], None]) -> None:
+        self.first = first
+        self.second = asyncio.Event()
+        self._reload = reload
+        self._loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop)
+            if hasattr(signal, "SIGHUP"):  # not on Windows
+                signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            pass  # the loop is closed: everything has ended already
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._in_loop(self._set_next)
+
+    def _set_next(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self._in_loop(self._reload)
+
+
+def reload(runners: Sequence["Runner"]) -> None:
+    """Read certificates and keys again; what cannot be read changes nothing."""
+    for runner in runners:
+        try:
+            runner.reload()
+        except ConfigError as error:
+            logger.error("%s: nothing reloaded: %s", runner.name, error)
+        else:
+            logger.info("%s: certificates and keys reloaded", runner.name)
 
 
 async def _serve(runners: list["Runner"], stop: asyncio.Event | None) -> None:
     """Start all, wait for the first signal, drain; a second one resets."""
-    first = stop or asyncio.Event()
-    second = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        (second if first.is_set() else first).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    signals = Signals(stop or asyncio.Event(), lambda: reload(runners))
     for runner in runners:
         runner.start()
         announce(runner)
-    await first.wait()
+    await signals.first.wait()
     logger.info("draining: a second signal ends it at once")
-    drain = asyncio.gather(*(runner.drain() for runner in runners))
-    forced = asyncio.ensure_future(second.wait())
-    await asyncio.wait((drain, forced), return_when=asyncio.FIRST_COMPLETED)
-    if not drain.done():
-        drain.cancel()
+    drained = asyncio.gather(*(runner.drain() for runner in runners))
+    forced = asyncio.create_task(signals.second.wait())
+    await asyncio.wait((drained, forced), return_when=asyncio.FIRST_COMPLETED)
+    if drained.done():
+        drained.result()
+    else:
+        drained.cancel()
+        await asyncio.gather(drained, return_exceptions=True)
         for runner in runners:
             await runner.close()
     forced.cancel()
@@ -155,5 +203,5 @@ def announce(runner: "Runner") -> None:
     )
     if getattr(spec, "insecure", False):
         logger.warning(
-            "--insecure: the certificate of %s is not verified", runner.describe()
+            "--insecure: the certificate of %s is NOT verified", runner.describe()
         )

@@ -8,17 +8,20 @@ import asyncio
 import logging
 import os
 import random
-import resource
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 from fastws._consts import DRAIN_SPREAD, MAX_CONNECTIONS
 from fastws.config.endpoint import Listen
 from fastws.config.schema import ModeSpec
+from fastws.exceptions import ConfigError
 from fastws.net.bind import open_listeners
 from fastws.net.copy import Copy, CopyResult, copy_bidirectional
 from fastws.net.ends import CopyOptions
 from fastws.net.listen import Listener
+from fastws.net.sockopt import raise_nofile_limit
 from fastws.net.stream import ByteStream
 
 logger = logging.getLogger("fastws.modes")
@@ -53,10 +56,12 @@ class Runner:
         stats: counters.
         is_ready: ``/readyz`` answers 200.
         is_draining: accepting has stopped.
+        copies: the connections that are being copied.
     """
 
-    name = ""
-    overflow = 0
+    name: ClassVar[str] = ""
+    upstream: ClassVar[str] = "server"  # what log lines call the end that is dialled
+    overflow: ClassVar[int] = 0
 
     def __init__(self, spec: ModeSpec, listen: Listen) -> None:
         self.spec = spec
@@ -90,6 +95,14 @@ class Runner:
         """Serve one accepted connection until it is over."""
         raise NotImplementedError
 
+    def reload(self) -> None:
+        """Read certificates and keys again, for connections from now on.
+
+        Raises:
+            ConfigError: one cannot be used; nothing was changed.
+        """
+        raise NotImplementedError
+
     # -- life ----------------------------------------------------------------------
 
     def open(self) -> None:
@@ -112,7 +125,8 @@ class Runner:
             self.handle,
             linger=self.spec.linger,
             handshake_timeout=self.spec.handshake_timeout,
-            max_connections=self.spec.max_connections or default_connections(),
+            max_connections=self.spec.max_connections
+            or default_connections(raise_nofile_limit()),
             overflow=self.overflow,
             tcp_user_timeout=self.spec.tcp_user_timeout,
             **options,
@@ -156,6 +170,12 @@ class Runner:
         assert self.listener is not None
         self.is_ready = False
         self.listener.close()
+        copies = list(self.copies)
+        for copy in copies:
+            copy.abort("stopped")
+        if copies:  # so that each still logs its line
+            await asyncio.wait([copy.done for copy in copies], timeout=1.0)
+            await asyncio.sleep(0)
         await self.listener.abort()
 
     # -- one connection ------------------------------------------------------------
@@ -182,6 +202,10 @@ class Runner:
     def _log_end(
         self, result: CopyResult, who: str, ident: str, seconds: float
     ) -> None:
+        reason = result.reason
+        for end, name in (("a: ", "client: "), ("b: ", f"{self.upstream}: ")):
+            if reason.startswith(end):
+                reason = name + reason.removeprefix(end)
         fields = {
             "mode": self.name,
             "client": who,
@@ -189,7 +213,7 @@ class Runner:
             "bytes_in": result.a_to_b,
             "bytes_out": result.b_to_a,
             "seconds": round(seconds, 3),
-            "reason": result.reason,
+            "reason": reason,
         }
         logger.info(
             "%s %s id=%s in=%d out=%d %.3fs %s",
@@ -209,7 +233,26 @@ def new_id() -> str:
     return os.urandom(8).hex()
 
 
-def default_connections() -> int:
-    """8192, or a quarter of the descriptor limit, whichever is smaller."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if soft < 0 else max(1, min(MAX_CONNECTIONS, soft // 4))
+@contextmanager
+def naming_options(spec: ModeSpec, *names: str) -> Iterator[None]:
+    """Put the option in front of the file that a ConfigError names.
+
+    Args:
+        spec: what holds the file names.
+        names: the attributes to look at; the last one is that of the key, which
+            texts call ``--key``.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        flags = {name: "--" + name.replace("_", "-") for name in names}
+        for name, flag in flags.items():
+            if getattr(spec, name) == error.path:
+                reason = error.reason.replace("with --key", f"with {flags[names[-1]]}")
+                raise ConfigError(f"{flag} {error.path}", reason) from error
+        raise
+
+
+def default_connections(descriptors: int) -> int:
+    """8192, or a quarter of ``descriptors``, whichever is smaller."""
+    return max(1, min(MAX_CONNECTIONS, descriptors // 4))

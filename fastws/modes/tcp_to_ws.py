@@ -4,12 +4,13 @@ TCP is accepted first, then the WebSocket is dialled; if that fails the TCP side
 reset and one line says what the server answered.
 """
 
-import logging
+import asyncio
+import ssl
 from typing import Any
 
 from fastws.config.schema import TcpToWs
 from fastws.exceptions import DialError, FastwsError, InvalidStatus
-from fastws.modes.runner import Runner, new_id
+from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.net import sockopt
 from fastws.net.dial import Dialer
 from fastws.net.stream import ByteStream, Hold, describe, kind_of
@@ -34,19 +35,13 @@ class TcpToWsRunner(Runner):
             subprotocols=spec.subprotocol,
             headers=spec.headers,
             fastws=spec.fastws,
-            handshake_timeout=spec.handshake_timeout,
         )
 
     def listener_options(self) -> dict[str, Any]:
         spec = self.spec
-        tls = None
-        if spec.upstream.secure:
-            tls = client_context(
-                ca=spec.ca, cert=spec.cert, key=spec.key, insecure=spec.insecure
-            )
         self.dialer = Dialer(
             spec.dial_address,
-            tls=tls,
+            tls=self._tls(),
             server_hostname=spec.server_name,
             connect_timeout=spec.connect_timeout,
             handshake_timeout=spec.handshake_timeout,
@@ -54,6 +49,18 @@ class TcpToWsRunner(Runner):
             tcp_user_timeout=spec.tcp_user_timeout,
         )
         return {}
+
+    def _tls(self) -> ssl.SSLContext | None:
+        spec = self.spec
+        if not spec.upstream.secure:
+            return None
+        with naming_options(spec, "ca", "cert", "key"):
+            return client_context(
+                ca=spec.ca, cert=spec.cert, key=spec.key, insecure=spec.insecure
+            )
+
+    def reload(self) -> None:
+        self.dialer.tls = self._tls()
 
     def describe(self) -> str:
         verified = " (certificate NOT verified)" if self.spec.insecure else ""
@@ -66,16 +73,24 @@ class TcpToWsRunner(Runner):
         ident = new_id()
         try:
             up = await self._connect(ident)
-        except FastwsError as error:
+        except (FastwsError, OSError) as error:
             sockopt.reset(transport)
             self.refuse(who, f"id={ident} {self.spec.upstream.display}: {error}")
             return
+        except BaseException:
+            sockopt.reset(transport)
+            raise
         await self.copy(down, up, who, ident)
 
     async def _connect(self, ident: str) -> WebSocketStream:
+        """Dial and upgrade; both together take no longer than their two limits."""
+        spec = self.spec
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + spec.connect_timeout + spec.handshake_timeout
         stream = await self.dialer.dial()
+        timeout = min(spec.handshake_timeout, deadline - clock())
         try:
-            return await self.upgrader.upgrade(stream, ident)
+            return await self.upgrader.upgrade(stream, ident, timeout)
         except InvalidStatus as error:
             raise DialError(describe_refusal(error)) from error
 
@@ -90,8 +105,3 @@ def describe_refusal(error: InvalidStatus) -> str:
     if line:
         text += f", body: {line.decode('utf-8', 'replace')!r}"
     return text
-
-
-def log_level() -> int:
-    """Level of a failed connection."""
-    return logging.WARNING

@@ -7,12 +7,14 @@ docs/wire.md: 400, 403, 404, 405, 426, 431, 503, and the two health checks.
 
 import asyncio
 import logging
+import ssl
 from typing import Any
 
-from fastws._consts import Side
+from fastws._consts import OVERFLOW, Side
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import DialError, DialTimeout, RemoteProtocolError
-from fastws.modes.runner import Runner, new_id
+from fastws.modes.runner import Runner, naming_options, new_id
+from fastws.net import sockopt
 from fastws.net.dial import Dialer
 from fastws.net.stream import ByteStream, describe, kind_of
 from fastws.net.tls import client_context, server_context
@@ -43,7 +45,8 @@ class WsToTcpRunner(Runner):
     """Runs one :class:`WsToTcp`."""
 
     name = "wts"
-    overflow = 64
+    upstream = "target"
+    overflow = OVERFLOW
     spec: WsToTcp
 
     def __init__(self, spec: WsToTcp) -> None:
@@ -51,28 +54,42 @@ class WsToTcpRunner(Runner):
 
     def listener_options(self) -> dict[str, Any]:
         spec = self.spec
-        context = None
-        if spec.target.tls:
-            context = client_context(
-                ca=spec.ca,
-                cert=spec.target_cert,
-                key=spec.target_key,
-                insecure=spec.insecure,
-                alpn=(),
-            )
         self.dialer = Dialer(
             spec.target.address,
-            tls=context,
+            tls=self._target_tls(),
             server_hostname=spec.server_name,
             connect_timeout=spec.connect_timeout,
             handshake_timeout=spec.handshake_timeout,
             linger=spec.linger,
             tcp_user_timeout=spec.tcp_user_timeout,
         )
-        tls = None
-        if spec.cert is not None:
-            tls = server_context(spec.cert, spec.key, client_ca=spec.client_ca)
-        return {"protocol_factory": HeadHold, "tls": tls}
+        return {"protocol_factory": HeadHold, "tls": self._listen_tls()}
+
+    def _target_tls(self) -> ssl.SSLContext | None:
+        spec = self.spec
+        if not spec.target.tls:
+            return None
+        with naming_options(spec, "ca", "target_cert", "target_key"):
+            return client_context(
+                ca=spec.ca,
+                cert=spec.target_cert,
+                key=spec.target_key,
+                insecure=spec.insecure,
+                alpn=(),
+            )
+
+    def _listen_tls(self) -> ssl.SSLContext | None:
+        spec = self.spec
+        if spec.cert is None:
+            return None
+        with naming_options(spec, "client_ca", "cert", "key"):
+            return server_context(spec.cert, spec.key, client_ca=spec.client_ca)
+
+    def reload(self) -> None:
+        target, listen = self._target_tls(), self._listen_tls()
+        self.dialer.tls = target
+        if self.listener is not None:
+            self.listener.tls = listen
 
     def describe(self) -> str:
         verified = " (certificate NOT verified)" if self.spec.insecure else ""
@@ -91,8 +108,13 @@ class WsToTcpRunner(Runner):
         except RemoteProtocolError as error:
             self.refuse(who, error.reason, level_of(error))
             if error.http_status is not None:
-                answer = build_refusal(error)
+                is_head = protocol.head is not None and protocol.head.method == "HEAD"
+                answer = build_refusal(error, is_head)
                 await protocol.finish(answer, self.spec.linger)
+            return
+        if protocol.lost or transport.is_closing():
+            sockopt.reset(up.transport)
+            self.refuse(who, "left before the target was connected", logging.INFO)
             return
         await self._convert(transport, protocol, upgrade, up, who)
 
@@ -104,7 +126,7 @@ class WsToTcpRunner(Runner):
             return None
         path = head.target.partition("?")[0]
         if path in ("/healthz", "/readyz") and head.method in ("GET", "HEAD"):
-            ready = path == "/healthz" or (self.is_ready and not self._is_full())
+            ready = path == "/healthz" or (self.is_ready and not self._is_full)
             return build_health(ready, head.method == "HEAD")
         if self._upgrades_at(path):
             check_upgrade(head)  # raises 405 or 426
@@ -113,10 +135,9 @@ class WsToTcpRunner(Runner):
     def _upgrades_at(self, path: str) -> bool:
         return self.spec.path is None or path == self.spec.path
 
+    @property
     def _is_full(self) -> bool:
-        return self.listener is not None and (
-            self.listener.active >= self.listener.max_connections
-        )
+        return self.listener is not None and self.listener.is_full
 
     # -- upgrades ------------------------------------------------------------------
 
@@ -130,7 +151,7 @@ class WsToTcpRunner(Runner):
         upgrade = check_upgrade(head)
         if self.is_draining:
             raise Refusal("draining", http_status=503, headers=RETRY_AFTER)
-        if self.listener is not None and self.listener.is_full:
+        if self._is_full and self.listener is not None:
             limit = self.listener.max_connections
             raise Refusal(
                 f"full: --max-connections {limit}", http_status=503, headers=RETRY_AFTER
@@ -214,16 +235,19 @@ def build_health(ready: bool, is_head: bool) -> bytes:
     return answer.removesuffix(body) if is_head else answer
 
 
-def build_refusal(error: RemoteProtocolError) -> bytes:
+def build_refusal(error: RemoteProtocolError, is_head: bool = False) -> bytes:
     """The answer to a request that is refused; details stay in the log."""
     status = error.http_status or 400
-    public = error.reason if status in (400, 405, 426, 431) else ""
-    if isinstance(error, Refusal):
-        public = ""
+    public = "" if isinstance(error, Refusal) else error.reason
     headers = [("Content-Type", "text/plain"), *error.headers]
-    return build_response(status, headers, f"{status} {public}".strip().encode())
+    body = f"{status} {public}".strip().encode() + b"\n"
+    answer = build_response(status, headers, body)
+    return answer.removesuffix(body) if is_head else answer
 
 
 def level_of(error: RemoteProtocolError) -> int:
-    """Clients that vanish are no news; refusals are."""
-    return logging.DEBUG if error.http_status is None else logging.WARNING
+    """Clients that vanish are no news, scanners are little; refusals are."""
+    if error.http_status is None:
+        return logging.DEBUG
+    plain = error.http_status in (404, 405, 408, 426)
+    return logging.INFO if plain else logging.WARNING

@@ -21,7 +21,8 @@ from fastws.wire.handshake import build_upgrade, check_answer, make_key
 from fastws.wire.head import Head
 from fastws.wire.http1 import HeadReader
 
-_KEY = make_key(bytes(16))
+_KEY = make_key(bytes(16)).encode()
+_KEY_NAME = b"\r\nSec-WebSocket-Key: "
 _ID = "0" * 16
 _BODY_WAIT = 1.0  # seconds for the first line of a refusal's body
 _BODY_MAX = 4096
@@ -34,10 +35,11 @@ class HeadHold(Hold):
         head: the head once it is complete.
     """
 
-    __slots__ = ("_error", "_reader", "_waiter", "head")
+    __slots__ = ("_error", "_reader", "_since", "_waiter", "head")
 
     def __init__(self, side: Side = Side.SERVER) -> None:
         super().__init__()
+        self._since = asyncio.get_running_loop().time()  # TLS comes after this
         self.head: Head | None = None
         self._reader: HeadReader | None = HeadReader(side)
         self._error: Exception | None = None
@@ -74,15 +76,18 @@ class HeadHold(Hold):
 
     def _end(self) -> None:
         if self._reader is not None and self._error is None:
-            self._error = RemoteProtocolError("connection ended before the HTTP head")
+            self._error = RemoteProtocolError("closed before a whole HTTP head came")
         self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _expire(self) -> None:
-        self._error = RemoteProtocolError("no HTTP head in time", http_status=408)
+    def _expire(self, timeout: float) -> None:
+        limit = f"{timeout:g} s (--handshake-timeout)"
+        self._error = RemoteProtocolError(
+            f"no whole HTTP head within {limit}", http_status=408
+        )
         self._wake()
 
     async def _wait(self, timeout: float) -> bool:
@@ -99,14 +104,17 @@ class HeadHold(Hold):
     async def read_head(self, timeout: float) -> Head:
         """Wait for the head.
 
+        Args:
+            timeout: seconds since this object was made, a TLS handshake included.
+
         Raises:
             RemoteProtocolError: no acceptable head came; ``http_status`` is 408 when
-                nothing came within ``timeout`` seconds.
+                it was not complete in time.
         """
         if self.head is None and self._error is None:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
-            timer = loop.call_later(timeout, self._expire)
+            timer = loop.call_at(self._since + timeout, self._expire, timeout)
             try:
                 await self._waiter
             finally:
@@ -140,12 +148,15 @@ class HeadHold(Hold):
         transport.write(answer)
         if transport.can_write_eof():
             transport.write_eof()
+        elif not transport.get_write_buffer_size():
+            transport.close()  # TLS: reads on by itself until the peer's end
         loop = asyncio.get_running_loop()
         deadline = loop.time() + linger
         self._reader = None
         while not self.eof and not self.lost and loop.time() < deadline:
             self.leftover = b""
-            transport.resume_reading()
+            if not transport.is_closing():
+                transport.resume_reading()
             await self._wait(deadline - loop.time())
         transport.close()
 
@@ -162,10 +173,9 @@ class Upgrader:
         subprotocols: offered, in order.
         headers: further fields.
         fastws: announce this end.
-        handshake_timeout: seconds until the answer's head is complete.
     """
 
-    __slots__ = ("_request", "fastws", "handshake_timeout", "subprotocols")
+    __slots__ = ("_request", "fastws", "subprotocols")
 
     def __init__(
         self,
@@ -176,60 +186,70 @@ class Upgrader:
         subprotocols: Sequence[str] = (),
         headers: HeaderList = (),
         fastws: bool = True,
-        handshake_timeout: float,
     ) -> None:
         fields = list(headers)
         if fastws:
             fields.append((announce.HEADER, announce.format_offer(_ID)))
-        self._request = build_upgrade(
+        request = build_upgrade(
             target,
             host,
-            _KEY,
+            _KEY.decode(),
             origin=origin,
             subprotocols=subprotocols,
             headers=fields,
         )
+        before, name, after = request.partition(_KEY_NAME)
+        after = after.removeprefix(_KEY)
+        # The announcement stands last; zeros before it are somebody else's.
+        rest = after.rsplit(_ID.encode(), 1) if fastws else [after, b""]
+        self._request = (before + name, *rest)
         self.subprotocols = tuple(subprotocols)
         self.fastws = fastws
-        self.handshake_timeout = handshake_timeout
 
-    async def upgrade(self, stream: ByteStream, ident: str) -> WebSocketStream:
+    async def upgrade(
+        self, stream: ByteStream, ident: str, timeout: float
+    ) -> WebSocketStream:
         """Do the opening handshake; ``stream`` is used up, also by a failure.
 
         Args:
             stream: a fresh connection.
             ident: 16 lower-case hex digits, the connection's ID in both logs.
+            timeout: seconds until the answer's head has to be complete.
 
         Raises:
             InvalidStatus: the server refused; its fields and first bytes are kept.
             RemoteProtocolError: the answer is no valid handshake.
             DialTimeout: no answer in time.
         """
-        transport = stream.transport
+        transport, old = stream.transport, stream.hold
         hold = HeadHold(Side.CLIENT)
         hold.transport = transport
         try:
-            if stream.hold.lost:
-                raise RemoteProtocolError("connection lost before the handshake")
+            if old.lost:
+                raise RemoteProtocolError("closed before the upgrade was asked for")
             transport.set_protocol(hold)
             key = make_key(os.urandom(16))
-            request = self._request.replace(_KEY.encode(), key.encode(), 1)
-            transport.write(request.replace(_ID.encode(), ident.encode(), 1))
-            if stream.hold.leftover:
-                hold.data_received(stream.hold.leftover)
-            transport.resume_reading()
-            head = await self._read_answer(hold, key)
+            before, between, after = self._request
+            announced = ident.encode() if self.fastws else b""
+            transport.write(before + key.encode() + between + announced + after)
+            if old.leftover:
+                hold.data_received(old.leftover)
+            if old.eof:
+                hold.eof_received()
+            if hold.head is None:
+                transport.resume_reading()
+            head = await self._read_answer(hold, key, timeout)
         except BaseException:
             sockopt.reset(transport)
             raise
         return self._opened(transport, stream.kind, hold, head, ident)
 
-    async def _read_answer(self, hold: HeadHold, key: str) -> Head:
+    async def _read_answer(self, hold: HeadHold, key: str, timeout: float) -> Head:
         try:
-            head = await hold.read_head(self.handshake_timeout)
+            head = await hold.read_head(timeout)
         except RemoteProtocolError as error:
             if error.http_status == 408:
-                limit = f"{self.handshake_timeout:g} s"
+                limit = f"{timeout:.3g} s (--handshake-timeout)"
                 raise DialTimeout(f"no answer to the upgrade within {limit}") from None
             raise
         if head.status != 101:
