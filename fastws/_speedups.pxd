@@ -170,7 +170,12 @@ cdef class CopyEnd:
         self, CopyEnd peer, Block block, unsigned char* p, Py_ssize_t n
     ) except -1
     cdef int flush(
-        self, CopyEnd peer, Block block, list runs, unsigned char* run, Py_ssize_t run_length
+        self,
+        CopyEnd peer,
+        Block block,
+        list runs,
+        unsigned char* run,
+        Py_ssize_t run_length,
     ) except -1
     cdef bint receive_rare(self, CopyEnd peer, Block block, Part* part) except? False
     cdef int receive_signal(self, Part* part) except -1
