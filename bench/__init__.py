@@ -1,0 +1,1 @@
+"""Benchmarks: ``bench.micro`` times single pieces, ``bench.e2e`` whole programs."""

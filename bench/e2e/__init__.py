@@ -1,0 +1,1 @@
+"""End to end: fastws and its peers under one load generator, interleaved."""

@@ -1,0 +1,79 @@
+"""``python -m bench.e2e stw|wts|tunnel``: measure fastws beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from bench.e2e import report
+from bench.e2e.peers import MODES, RELAY
+from bench.e2e.load import LOAD
+from bench.e2e.proc import ROOT
+from bench.e2e.rows import FULL, SMOKE
+from bench.e2e.run import Bench, Samples, run
+from bench.e2e.wss import Wss
+
+RUNS = 9
+
+
+def options() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.e2e", description=__doc__)
+    parser.add_argument("mode", choices=sorted(MODES))
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"rounds [{RUNS}]")
+    parser.add_argument("--quick", action="store_true", help="only prove that it works")
+    parser.add_argument(
+        "--pin", action="store_true", help="one CPU each for load and relay"
+    )
+    parser.add_argument("--peer", action="append", help="only this column; repeatable")
+    return parser.parse_args()
+
+
+def backend() -> str:
+    """Return what ``fastws --version`` prints: version, twin, Python, event loop."""
+    command = [sys.executable, "-m", "fastws", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    return done.stdout.strip()
+
+
+def main() -> int:
+    """Run, print the tables, and write the JSON file unless ``--quick``."""
+    asked = options()
+    for program in (RELAY, LOAD):
+        if not program.exists():
+            print(f"bench: {program.name} is missing: make -C bench", file=sys.stderr)
+            return 1
+    peers = [p for p in MODES[asked.mode] if p.is_here()]
+    if asked.peer:
+        peers = [p for p in peers if p.name in asked.peer]
+    samples = Samples()
+    bench = Bench(SMOKE if asked.quick else FULL, asked.pin, samples)
+    runs = 1 if asked.quick else asked.runs
+    with Wss(bench, asked.mode) as wss:
+        run(
+            bench,
+            peers,
+            runs,
+            wss.round if "fastws" in {p.name for p in peers} else None,
+        )
+    columns = [*dict.fromkeys(c for c, _ in (*samples.figures, *samples.failures))]
+    absent = [p.name for p in MODES[asked.mode] if not p.is_here()]
+    about = report.conditions(backend())
+    print(
+        f"{asked.mode}: {runs} rounds, median (smallest–largest); {about['backend']};"
+    )
+    print(f"{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}")
+    if absent:
+        print(f"not found on PATH: {', '.join(absent)}")
+    print("\n" + report.figures_table(samples, columns))
+    print("\n" + report.targets_table(samples, asked.mode))
+    if not asked.quick:
+        path = report.save(samples, asked.mode, runs, about | {"pinned": asked.pin})
+        print(f"\n{path.relative_to(ROOT)}")
+    ours = [c for c, _ in samples.failures if c.startswith(("fastws", "C relay"))]
+    return 1 if ours else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

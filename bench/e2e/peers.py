@@ -1,0 +1,186 @@
+"""How fastws and each peer is started for each mode."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.e2e.proc import ROOT, Running, free_port
+
+RELAY = ROOT / "bench" / "bin" / "relay"
+FASTWS = (sys.executable, "-m", "fastws")
+QUIET = ("--log-level", "warning")
+HERE = "127.0.0.1"
+
+# Gets the port to listen on, the port of the server behind, and one in between.
+Commands = Callable[[int, int, int], Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A program under test in one mode.
+
+    Attributes:
+        name: Column of the table.
+        program: What must be on PATH, or a file that must exist.
+        commands: Makes the argument lists, upstream first; the last one is connected to.
+        client, server: ``tcp`` or ``ws``, what the load generator speaks at each side.
+        closer: The side that ends a connection after its echo.
+        env: Added to the environment.
+        few: A connection costs it so much that memory rows hold fewer.
+        only: Row keys it takes part in; empty for all.
+    """
+
+    name: str
+    program: str
+    commands: Commands
+    client: str
+    server: str
+    closer: str = "client"
+    env: dict[str, str] = field(default_factory=dict)
+    few: bool = False
+    only: frozenset[str] = frozenset()
+
+    def is_here(self) -> bool:
+        """Say whether the program can be started on this machine."""
+        return shutil.which(self.program) is not None
+
+    def start(self, *, pin: bool = False) -> tuple[Running, list[str]]:
+        """Return the processes, not started yet, and the load generator's options."""
+        front, behind, middle = free_port(), free_port(), free_port()
+        commands = self.commands(front, behind, middle)
+        ports = [front] if len(commands) == 1 else [middle, front]
+        args = [f"--client={self.client}", f"--server={self.server}"]
+        args += [f"--connect={front}", f"--listen={behind}", f"--closer={self.closer}"]
+        return Running(commands, ports, self.env, pin), args
+
+
+def _fastws_stw(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    return [[*FASTWS, "stw", f"{HERE}:{front}", f"ws://{HERE}:{behind}/", *QUIET]]
+
+
+def _fastws_wts(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    return [[*FASTWS, "wts", f"{HERE}:{front}", f"{HERE}:{behind}", *QUIET]]
+
+
+def _relay_stw(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    return [[str(RELAY), "stw", str(front), HERE, str(behind)]]
+
+
+def _relay_wts(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    return [[str(RELAY), "wts", str(front), HERE, str(behind)]]
+
+
+def _websocat_stw(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    options = ("-q", "-b", "-E", "-B", "65536")
+    return [["websocat", *options, f"tcp-l:{HERE}:{front}", f"ws://{HERE}:{behind}/"]]
+
+
+def _websocat_wts(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    options = ("-q", "-b", "-E", "-B", "65536")
+    return [["websocat", *options, f"ws-l:{HERE}:{front}", f"tcp:{HERE}:{behind}"]]
+
+
+def _websockify(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    return [["websockify", f"{HERE}:{front}", f"{HERE}:{behind}"]]
+
+
+HAPROXY_CONFIG = """\
+global
+  nbthread 1
+  maxconn 4500
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen relay
+  bind 127.0.0.1:{front}
+  server behind 127.0.0.1:{behind}
+"""
+
+
+def _haproxy(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    path = Path(tempfile.gettempdir()) / f"bench-haproxy-{os.getpid()}.cfg"
+    if not path.exists():
+        atexit.register(path.unlink)
+    path.write_text(HAPROXY_CONFIG.format(front=front, behind=behind))
+    return [["haproxy", "-q", "-db", "-f", str(path)]]
+
+
+def _wstunnel(front: int, behind: int, middle: int) -> Sequence[Sequence[str]]:
+    forward = f"tcp://{HERE}:{front}:{HERE}:{behind}"
+    level = ("--log-lvl", "WARN")
+    return [
+        ["wstunnel", "server", *level, f"ws://{HERE}:{middle}"],
+        ["wstunnel", "client", *level, "-L", forward, f"ws://{HERE}:{middle}"],
+    ]
+
+
+def _chisel(front: int, behind: int, middle: int) -> Sequence[Sequence[str]]:
+    remote = f"{HERE}:{front}:{HERE}:{behind}"
+    return [
+        ["chisel", "server", "--host", HERE, "--port", str(middle)],
+        ["chisel", "client", f"http://{HERE}:{middle}", remote],
+    ]
+
+
+def _pair(first: Commands, second: Commands) -> Commands:
+    """The second, which the load connects to, in front of the first."""
+
+    def commands(front: int, behind: int, middle: int) -> Sequence[Sequence[str]]:
+        return [*first(middle, behind, 0), *second(front, middle, 0)]
+
+    return commands
+
+
+PY = sys.executable
+PURE = {"FASTWS_PURE": "1"}
+BULK = frozenset({"up64", "down64"})
+SPEED = frozenset({"up64", "down64", "ping1", "ping32"})
+
+STW = (
+    Peer("fastws", PY, _fastws_stw, "tcp", "ws", "server"),
+    Peer("C relay", str(RELAY), _relay_stw, "tcp", "ws", "server"),
+    Peer("haproxy", "haproxy", _haproxy, "tcp", "tcp"),
+    Peer("websocat", "websocat", _websocat_stw, "tcp", "ws", "server", few=True),
+    Peer(
+        "websocat wts",
+        "websocat",
+        _websocat_wts,
+        "ws",
+        "tcp",
+        only=frozenset({"connect"}),
+    ),
+)
+WTS = (
+    Peer("fastws", PY, _fastws_wts, "ws", "tcp"),
+    Peer("C relay", str(RELAY), _relay_wts, "ws", "tcp"),
+    Peer("haproxy", "haproxy", _haproxy, "tcp", "tcp"),
+    Peer("websocat", "websocat", _websocat_wts, "ws", "tcp"),
+    Peer("websockify", "websockify", _websockify, "ws", "tcp", few=True),
+    Peer("fastws pure", PY, _fastws_wts, "ws", "tcp", env=PURE, only=BULK),
+)
+TUNNEL = (
+    Peer("fastws", PY, _pair(_fastws_wts, _fastws_stw), "tcp", "tcp"),
+    Peer("C relay", str(RELAY), _pair(_relay_wts, _relay_stw), "tcp", "tcp"),
+    Peer("relay stw", str(RELAY), _relay_stw, "tcp", "ws", "server", only=SPEED),
+    Peer("relay wts", str(RELAY), _relay_wts, "ws", "tcp", only=SPEED),
+    Peer(
+        "websocat",
+        "websocat",
+        _pair(_websocat_wts, _websocat_stw),
+        "tcp",
+        "tcp",
+        few=True,
+    ),
+    Peer("wstunnel", "wstunnel", _wstunnel, "tcp", "tcp"),
+    Peer("chisel", "chisel", _chisel, "tcp", "tcp"),
+)
+MODES = {"stw": STW, "wts": WTS, "tunnel": TUNNEL}

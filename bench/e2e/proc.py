@@ -1,0 +1,207 @@
+"""Processes under test: start, readiness, CPU time and resident memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT = 10.0  # seconds until a program listens
+END_LIMIT = 5.0  # seconds between SIGTERM and SIGKILL
+POLL = 0.001  # seconds between two looks
+FIRST_PORT, LAST_PORT = 20000, 32000  # below the ports that the kernel hands out
+UNDER_TEST_CPU, LOAD_CPU = 1, 0  # with --pin
+
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20  # linux/netlink.h, linux/sock_diag.h
+_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_TCP_LISTEN = 10
+_TICK = os.sysconf("SC_CLK_TCK")
+_next_port = FIRST_PORT + os.getpid() * 37 % (LAST_PORT - FIRST_PORT)
+
+
+class BenchError(Exception):
+    """A program under test or the load generator failed; the text says how."""
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on, each time another one."""
+    global _next_port
+    for _ in range(LAST_PORT - FIRST_PORT):
+        _next_port = _next_port + 1 if _next_port < LAST_PORT else FIRST_PORT
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", _next_port))
+            return _next_port
+    raise BenchError("no free port")
+
+
+def pinning(cpu: int | None) -> Callable[[], None] | None:
+    """Return what a child calls to stay on one CPU, or None."""
+    if cpu is None or cpu not in os.sched_getaffinity(0):
+        return None
+    return lambda: os.sched_setaffinity(0, {cpu})
+
+
+@dataclass(slots=True)
+class Running:
+    """The processes of one peer, from start to end. Used as a context manager.
+
+    Attributes:
+        commands: One argument list a process, upstream first.
+        ports: The port that each of them must listen on.
+        env: Added to this process's environment.
+        pin: Whether all of them stay on one CPU.
+        started_in: Seconds from the start to listening, summed over all.
+    """
+
+    commands: Sequence[Sequence[str]]
+    ports: Sequence[int]
+    env: Mapping[str, str] = field(default_factory=dict)
+    pin: bool = False
+    started_in: float = 0.0
+    _procs: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _log: object = None
+
+    def __enter__(self) -> Running:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed in __exit__
+        try:
+            for command, port in zip(self.commands, self.ports, strict=True):
+                self._start(command, port)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self, command: Sequence[str], port: int) -> None:
+        begun = time.monotonic()
+        env = os.environ | {"PYTHONPATH": str(ROOT)} | dict(self.env)
+        proc = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,  # type: ignore[arg-type]
+            stderr=self._log,  # type: ignore[arg-type]
+            cwd=ROOT,
+            env=env,
+            preexec_fn=pinning(UNDER_TEST_CPU if self.pin else None),
+        )
+        self._procs.append(proc)
+        while not is_listening(port):
+            if proc.poll() is not None or time.monotonic() - begun > START_LIMIT:
+                raise BenchError(
+                    f"{Path(command[0]).name} does not listen: {self.log()}"
+                )
+            select.select([], [], [], POLL)
+        self.started_in += time.monotonic() - begun
+
+    def __exit__(self, *_: object) -> None:
+        for proc in self._procs:
+            proc.terminate()
+        for proc in self._procs:
+            try:
+                proc.wait(END_LIMIT)
+            except subprocess.TimeoutExpired:
+                proc.kill()
+                proc.wait()
+        self._procs.clear()
+        if self._log is not None:
+            self._log.close()  # type: ignore[attr-defined]
+            self._log = None
+
+    def log(self) -> str:
+        """Return the last lines that the processes printed."""
+        assert self._log is not None
+        self._log.seek(0)  # type: ignore[attr-defined]
+        text: bytes = self._log.read()  # type: ignore[attr-defined]
+        return " | ".join(text.decode(errors="replace").strip().splitlines()[-3:])
+
+    def _tree(self) -> Iterator[int]:
+        for proc in self._procs:
+            yield from descendants(proc.pid)
+
+    def cpu(self) -> float:
+        """Return user and system seconds of all processes, threads and children."""
+        return sum(cpu_seconds(pid) for pid in self._tree())
+
+    def resident(self) -> int:
+        """Return resident KiB: Rss, or Pss where processes share pages by fork."""
+        pids = list(self._tree())
+        name = "Rss" if len(pids) == len(self._procs) else "Pss"
+        return sum(memory_kib(pid, name) for pid in pids)
+
+
+def is_listening(port: int) -> bool:
+    """Say whether a TCP socket listens on the port, without connecting to it.
+
+    Asks the kernel for its listeners (sock_diag(7)): /proc/net/tcp would list every
+    connection that the last workload left in TIME-WAIT as well.
+    """
+    for family in (socket.AF_INET, socket.AF_INET6):
+        wanted = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
+        body = wanted + bytes(48)
+        size = 16 + len(body)
+        head = struct.pack("=IHHII", size, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 0, 0)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as s:
+            s.send(head + body)
+            if port in _listeners(s):
+                return True
+    return False
+
+
+def _listeners(netlink: socket.socket) -> Iterator[int]:
+    while True:
+        data = netlink.recv(1 << 16)
+        while data:
+            size, kind = struct.unpack_from("=IH", data)
+            if kind != _SOCK_DIAG_BY_FAMILY:
+                return  # NLMSG_DONE, or an error
+            yield struct.unpack_from("!H", data, 16 + 4)[0]
+            data = data[(size + 3) & ~3 :]
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the process and all its living descendants."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                yield from descendants(int(child))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of one process, its ended threads and reaped children.
+
+    Living threads are counted in nanoseconds (``schedstat``); what has ended is known
+    in clock ticks only, and is taken where it makes a whole tick.
+    """
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        living = 0
+        for task in tasks:
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/task/{task}/schedstat").read_text()
+                living += int(text.split()[0])
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    reaped = (int(stat[13]) + int(stat[14])) / _TICK
+    own = (int(stat[11]) + int(stat[12])) / _TICK
+    ended = own - living / 1e9
+    return living / 1e9 + reaped + (ended if ended > 2.0 / _TICK else 0.0)
+
+
+def memory_kib(pid: int, name: str) -> int:
+    """Return one line of ``smaps_rollup`` in KiB, 0 for a process that is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split()[1])
+    return 0
