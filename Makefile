@@ -22,6 +22,8 @@ requires = $(BIN)/python -c '$(REQUIRES)' $(1) > $(VENV)/$(1).txt && $(BIN)/pyth
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := setup.py $(wildcard fastws/*.pyx fastws/*.pxd fastws/*.pxi)
+# For programs that start others by name: cython-lint, the benchmarks.
+WITH_VENV := PATH="$(abspath $(BIN)):$$PATH"
 QUICK := -q -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: help demo test test-slow lint bench peers docs wheel clean check
@@ -50,15 +52,15 @@ lint: $(VENV)/.built $(VENV)/.test $(VENV)/.lint ## format, style, types, Cython
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint fastws
+	$(WITH_VENV) cython-lint fastws
 	$(BIN)/codespell
 
 bench: $(VENV)/.built $(VENV)/.test $(VENV)/.bench ## measure against the peers found on PATH (an hour)
 	$(MAKE) -C bench
 	$(BIN)/python -m pytest -q bench/micro --benchmark-only
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.e2e stw
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.e2e wts
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.e2e tunnel
+	$(WITH_VENV) python -m bench.e2e stw
+	$(WITH_VENV) python -m bench.e2e wts
+	$(WITH_VENV) python -m bench.e2e tunnel
 
 peers: $(VENV)/.base $(VENV)/.bench ## install the programs that bench compares with (needs cargo)
 	@command -v cargo >/dev/null || { echo "make peers: no cargo found; on Debian: apt install cargo" >&2; exit 1; }
