@@ -175,6 +175,11 @@ class Fastws:
                 assert waits, f"no {pattern!r} in:\n{self.text}"
                 self._news.wait(left)
 
+    def count(self, pattern: str) -> int:
+        """How many lines match."""
+        find = re.compile(pattern).search
+        return sum(1 for line in list(self.lines) if find(line))
+
     def signal(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)

@@ -18,3 +18,8 @@ SHORT = 20 * UNIT
 
 LONG = 100 * UNIT
 """Seconds: a whole scenario, or a process from start to listening; 10 s unscaled."""
+
+
+def units(count: float) -> str:
+    """``count`` units as the value of an option: ``500ms``."""
+    return f"{round(count * UNIT * 1000)}ms"
