@@ -118,6 +118,10 @@ cdef class Scratch:
     def __len__(self):
         return self.window
 
+    def __getitem__(self, index):
+        # asyncio's own TLS fills the buffer piece by piece.
+        return PyMemoryView_FromObject(self)[index]
+
     def __getbuffer__(self, Py_buffer* view, int flags):
         # What one read may fill. Not counted: a read ends before anything else.
         PyBuffer_FillInfo(

@@ -175,12 +175,13 @@ class End(_Base):
         if self.lost or self.transport is None:
             return 0
         unsent = int(self.transport.get_write_buffer_size())
-        return unsent + (sockopt.unacked(self.socket) if self.fd >= 0 else 0)
+        sock = self.socket
+        return unsent if sock is None else unsent + sockopt.unacked(sock)
 
     @property
-    def socket(self) -> sockopt.SocketLike:
-        """The socket below the transport; there is one while ``fd`` is not -1."""
-        sock: sockopt.SocketLike = self.transport.get_extra_info("socket")
+    def socket(self) -> sockopt.SocketLike | None:
+        """The socket below the transport; ``None``: none, or closed by now."""
+        sock: sockopt.SocketLike | None = self.transport.get_extra_info("socket")
         return sock
 
     def quiet_for(self, now: float) -> float:

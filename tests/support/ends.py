@@ -114,9 +114,7 @@ async def open_plain(near: socket.socket) -> tuple[Any, Hold]:
     return await loop.connect_accepted_socket(Hold, near)
 
 
-async def open_tls(
-    near: socket.socket, wire: TlsWire, spec: Spec, linger: float
-) -> tuple[Any, Hold]:
+async def open_tls(near: socket.socket, spec: Spec, linger: float) -> tuple[Any, Hold]:
     """Our TLS transport, server or client as the far side is not."""
     loop = asyncio.get_running_loop()
     hold = Hold()
@@ -135,7 +133,7 @@ async def open_tls(
         call = owner.create_connection(*first, lambda: hold, sock=near, **options)
     else:
         call = owner.connect_accepted_socket(*first, lambda: hold, near, **options)
-    (transport, _), _ = await asyncio.gather(call, wire.shake_hands())
+    transport, _ = await call
     return transport, hold
 
 
@@ -168,7 +166,7 @@ async def open_end(
         server = plain_server_context(certs().server)
         context = plain_client_context() if is_client else server
         wire = TlsWire(far, context)
-        transport, hold = await open_tls(near, wire, spec, linger)
+        transport, hold = await open_tls(near, spec, linger)
     else:
         wire = Wire(far)
         transport, hold = await open_plain(near)

@@ -88,6 +88,8 @@ class TlsWire(Wire):
             server_side=is_server,
             server_hostname=None if is_server else "localhost",
         )
+        # uvloop's client keeps its last flight back until it is read from.
+        self.handshake = self.loop.create_task(self._do(self.tls.do_handshake))
 
     async def _do(self, call: Any, *args: Any) -> Any:
         """Call until TLS has what it wants from the socket."""
@@ -110,14 +112,13 @@ class TlsWire(Wire):
         if data:
             await super().send(data)
 
-    async def shake_hands(self) -> None:
-        await self._do(self.tls.do_handshake)
-
     async def send(self, data: bytes) -> None:
+        await self.handshake
         for start in range(0, len(data), CHUNK):
             await self._do(self.tls.write, data[start : start + CHUNK])
 
     async def recv(self, size: int = CHUNK) -> bytes:
+        await asyncio.shield(self.handshake)
         try:
             data: bytes = await self._do(self.tls.read, size)
         except ssl.SSLZeroReturnError:
@@ -125,11 +126,20 @@ class TlsWire(Wire):
         return data
 
     async def finish(self) -> None:
+        await self.handshake
         try:
             self.tls.unwrap()
         except ssl.SSLWantReadError:
             pass
         await self._flush()
+
+    def reset(self) -> None:
+        self.handshake.cancel()
+        super().reset()
+
+    def close(self) -> None:
+        self.handshake.cancel()
+        super().close()
 
 
 class RawPeer:
