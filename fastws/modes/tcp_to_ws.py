@@ -63,8 +63,7 @@ class TcpToWsRunner(Runner):
         self.dialer.tls = self._tls()
 
     def describe(self) -> str:
-        verified = " (certificate NOT verified)" if self.spec.insecure else ""
-        return f"{self.spec.upstream.display}{verified}"
+        return self.spec.upstream.display
 
     async def handle(self, transport: Any, protocol: Hold) -> None:
         transport.pause_reading()

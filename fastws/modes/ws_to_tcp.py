@@ -92,8 +92,7 @@ class WsToTcpRunner(Runner):
             self.listener.tls = listen
 
     def describe(self) -> str:
-        verified = " (certificate NOT verified)" if self.spec.insecure else ""
-        return f"{self.spec.target}{verified}"
+        return str(self.spec.target)
 
     async def handle(self, transport: Any, protocol: HeadHold) -> None:
         who = describe(transport)
