@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 from bench.e2e import report
-from bench.e2e.peers import MODES, RELAY
 from bench.e2e.load import LOAD
+from bench.e2e.peers import MODES, RELAY
 from bench.e2e.proc import ROOT
 from bench.e2e.rows import FULL, SMOKE
 from bench.e2e.run import Bench, Samples, run

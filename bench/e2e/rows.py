@@ -136,7 +136,7 @@ def _average_frame(result: Result) -> float:
 def take(
     row: Row, load: Load, running: Running, effort: Effort
 ) -> tuple[Figures, Result]:
-    """Run the measured part of one sample; the load is past its warm-up or about to be."""
+    """Wait for the warm-up, run the measured part and return its figures."""
     load.wait_ready()
     memory, cpu = running.resident(), running.cpu()
     result = load.go()

@@ -21,7 +21,7 @@ class Samples:
     """What a run has measured.
 
     Attributes:
-        figures: By column and figure, one value a round; rounds that failed are missing.
+        figures: By column and figure, one value a round; failed rounds are missing.
         raw: Every answer of the load generator, with column, row and round.
         failures: By column and row, the texts.
         commands: The argument lists of each column, once.

@@ -153,15 +153,20 @@ static uint64_t connects(void)
     return 2 * HELLO * atomic_load(&messages);
 }
 
+/* Opens n connections; returns when they are idle, or nobody could send any more. */
+static void open_held(int n, uint8_t kind)
+{
+    open_conns(&client, n, kind);
+    await(n);
+    if (kind == STALL)
+        while (now_ns() - atomic_load(&last_progress) < 300000000u) usleep(20000);
+}
+
 static uint64_t hold(uint8_t kind)
 {
-    open_conns(&client, 1, IDLE);
-    await(1);
+    open_held(1, kind); /* pays for what all share */
     ready();
-    open_conns(&client, opt.conns, kind);
-    await(opt.conns);
-    if (kind == STALL) /* until nobody could send anything for a while */
-        while (now_ns() - atomic_load(&last_progress) < 300000000u) usleep(20000);
+    open_held(opt.conns, kind);
     atomic_store(&messages, opt.conns);
     atomic_store(&finished, now_ns());
     return 0;
