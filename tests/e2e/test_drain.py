@@ -214,6 +214,8 @@ def refused(port: int) -> bool:
         connect(port).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # in the backlog when the listener was closed
     return False
 
 
