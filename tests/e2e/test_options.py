@@ -5,7 +5,9 @@ their own: test_addresses, test_tls, test_drain.
 """
 
 import contextlib
+import errno
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -224,7 +226,7 @@ def test_no_fastws_answers_no_announcement(service: Service) -> None:
 
 
 def test_tunnel_without_announcement_still_carries_bytes(service: Service) -> None:
-    with tunnel(service.port, "--no-fastws") as (near, far):
+    with tunnel(service.port, "--no-fastws", "--linger", units(3)) as (near, far):
         with connect(near.port) as sock:
             assert ask(sock, b"hello") == b"hello"
             sock.shutdown(socket.SHUT_WR)
@@ -281,10 +283,13 @@ def test_linger_is_how_long_stw_waits_for_a_late_answer() -> None:
 
 
 def test_half_close_timeout_resets_a_silent_half() -> None:
+    over = threading.Event()
+
     def half(sock: socket.socket) -> None:
         assert read_to_end(sock) == b"question"
         server.seen.append("asked")
-        server.seen.append(ends_with_reset(sock))
+        over.wait(LONG)
+        server.seen.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     with Service(half) as server:
         with tunnel(server.port, "--half-close-timeout", units(5)) as (near, far):
@@ -297,6 +302,9 @@ def test_half_close_timeout_resets_a_silent_half() -> None:
                 assert 3 * UNIT <= time.monotonic() - started < SHORT
             lines = [process.wait_for("stw |wts ", start=1) for process in (near, far)]
             assert any("half-close time-out" in line for line in lines)
+            over.set()
+            eventually(lambda: len(server.seen) == 2)
+    assert server.seen[1] in (errno.ECONNRESET, errno.EPIPE)  # Linux: after our EOF
 
 
 def test_half_close_timeout_spares_who_speaks() -> None:
