@@ -58,7 +58,7 @@ cdef Py_ssize_t HEADROOM = _consts.HEADROOM
 cdef Py_ssize_t SCRATCH_SIZE = _consts.SCRATCH_SIZE
 cdef Py_ssize_t READ_MIN = _consts.READ_MIN
 cdef Py_ssize_t BLOCK_SIZE = HEADROOM + SCRATCH_SIZE + 64 * 1024
-cdef Py_ssize_t TRIM_ABOVE = 256 * 1024
+cdef Py_ssize_t SMALL = 2048
 cdef Py_ssize_t COMPACT_BELOW = 4096
 cdef int SPARE_BLOCKS = 2
 
@@ -79,7 +79,6 @@ cdef class Block:
             raise MemoryError()
         self.pool = pool
         self.exports = 0
-        self.touched = 0
         self.window = self.memory
         self.window_length = 0
 
@@ -100,6 +99,16 @@ cdef class Block:
             self.is_lent = False
             self.pool.give_back(self)
 
+    cdef int trim(self) except -1:
+        """Keep the pages of the unsent bytes only; they end where the use ended."""
+        cdef Py_ssize_t unsent = self.used_to - self.memory
+        cdef CopyEnd sink = self.sink
+        if sink is not None and sink.last_lent is self and sink.transport is not None:
+            unsent = min(unsent, sink.unsent_size())
+        fws_trim(self.memory, self.used_to - unsent - self.memory)
+        fws_trim(self.used_to, self.memory + BLOCK_SIZE - self.used_to)
+        return 0
+
     cdef object view(self, unsigned char* start, Py_ssize_t length):
         self.window = start
         self.window_length = length
@@ -113,7 +122,12 @@ cdef class Scratch:
     def __cinit__(self):
         self.current = None
         self.spare = []
-        self.lent = 0
+        self.given = set()
+
+    @property
+    def lent(self):
+        """Blocks that transports still hold."""
+        return len(self.given)
 
     def __len__(self):
         return self.window
@@ -134,20 +148,16 @@ cdef class Scratch:
         return Block(self)
 
     cdef int give_back(self, Block block) except -1:
-        self.lent -= 1
+        self.given.discard(block)
+        block.sink = None
         if len(self.spare) < SPARE_BLOCKS:
             self.spare.append(block)
         return 0
 
-    cdef int settle(self, Block block, unsigned char* used_to) except -1:
-        """After a write: keep the block for its views, or for the next read.
-
-        Pages past the bytes in flight go back to the kernel, so that a stalled
-        connection holds what it could not send and not a whole block.
-        """
-        cdef Py_ssize_t used = used_to - block.memory
-        if used > block.touched:
-            block.touched = used
+    cdef int settle(
+        self, Block block, unsigned char* used_to, CopyEnd sink
+    ) except -1:
+        """After a write: keep the block for its views, or for the next read."""
         if block.exports == 0:
             if self.current is None:
                 self.current = block
@@ -157,11 +167,24 @@ cdef class Scratch:
         if self.current is block:
             self.current = None
         block.is_lent = True
-        self.lent += 1
-        if block.touched - used > TRIM_ABOVE:
-            fws_trim(used_to, block.memory + BLOCK_SIZE - used_to)
-            block.touched = used
+        block.is_old = False
+        block.used_to = used_to
+        block.sink = sink
+        self.given.add(block)
         return 0
+
+    def trim(self):
+        """Give back the memory around the unsent bytes of long-held blocks.
+
+        Call it about once a second: what was held at the last call already is
+        trimmed, so that a stalled connection holds what it could not send and not a
+        whole block, and a merely busy one never pays for it.
+        """
+        cdef Block block
+        for block in self.given:
+            if block.is_old:
+                block.trim()
+            block.is_old = True
 
 
 cdef class CopyEnd:
@@ -188,6 +211,7 @@ cdef class CopyEnd:
         if self.max_payload > 65535:
             self.max_payload -= 6
         self.read_size = READ_MIN
+        self.read_limit = SCRATCH_SIZE
         self.fd = -1
         self.is_sending = True
         self.text_mode = 0
@@ -211,6 +235,7 @@ cdef class CopyEnd:
         """Forget transport and peer, so that reference cycles end here."""
         self.transport = self.write = self.unsent_size = None
         self.peer = None
+        self.last_lent = None
         self.is_sending = self.is_reading = False
 
     # -- reading ---------------------------------------------------------------
@@ -218,6 +243,7 @@ cdef class CopyEnd:
     def connection_made(self, transport):
         pass
 
+    @cython.binding(False)
     def get_buffer(self, Py_ssize_t sizehint):
         cdef Scratch scratch = self.scratch
         cdef Block block = scratch.current
@@ -225,8 +251,9 @@ cdef class CopyEnd:
         cdef long capacity
         if block is None:
             block = scratch.current = scratch.take()
-        if size > READ_MIN and self.peer is not None and self.peer.fd >= 0:
-            capacity = fws_capacity(self.peer.fd)
+        if size > READ_MIN and self.peer is not None:
+            size = min(size, self.peer.read_limit)
+            capacity = -1 if self.peer.fd < 0 else fws_capacity(self.peer.fd)
             if 0 <= capacity < size:
                 size = capacity if capacity > READ_MIN else READ_MIN
         if sizehint > size:
@@ -235,6 +262,7 @@ cdef class CopyEnd:
         scratch.window = size
         return scratch
 
+    @cython.binding(False)
     def buffer_updated(self, Py_ssize_t nbytes):
         cdef Block block = self.scratch.current
         if nbytes < self.requested:
@@ -269,7 +297,7 @@ cdef class CopyEnd:
             peer.send(self, block, p, n, True)
         else:
             self.receive_frames(peer, block, p, n)
-        self.scratch.settle(block, p + n)
+        self.scratch.settle(block, p + n, peer)
         return 0
 
     cdef int receive_frames(
@@ -428,7 +456,9 @@ cdef class CopyEnd:
             self.payload_refused()
             return 0
         self.payload_out += n
-        if self.decoder is None:
+        if n <= SMALL:
+            self.send_small(p, n)
+        elif self.decoder is None:
             self.write(block.view(p, n))
         elif n <= self.max_payload and headroom:
             self.send_in_place(block, p, n)
@@ -436,9 +466,21 @@ cdef class CopyEnd:
             self.send_vectored(block, p, n)
         else:
             self.send_copied(p, n)
-        if self.unsent_size() and source is not None and source.is_reading:
-            source.pause()
+        if self.has_unsent():
+            self.last_lent = block
+            if source.is_reading:
+                source.pause()
         return 0
+
+    cdef bint has_unsent(self) except? True:
+        """Whether the transport kept anything of what was written.
+
+        With a limit of 0 it has called ``pause_writing`` if so, and not yet
+        ``resume_writing``. The limit of TLS is above 0, so there its size tells.
+        """
+        if self.vectored:
+            return self.is_write_paused
+        return self.unsent_size() != 0
 
     cdef int send_runs(self, CopyEnd source, Block block, list runs) except -1:
         cdef const unsigned char[::1] memory
@@ -457,18 +499,47 @@ cdef class CopyEnd:
             for run in runs:
                 self.write(run)
         del runs[:]
-        if self.unsent_size() and source.is_reading:
-            source.pause()
+        if self.has_unsent():
+            self.last_lent = block
+            if source.is_reading:
+                source.pause()
         return 0
 
     def send_bytes(self, bytes data not None):
         """Write a short ``data`` as payload of its own."""
+        if not self.is_sending:
+            self.payload_refused()
+            return
         self.payload_out += len(data)
         if self.decoder is None:
             self.write(data)
         else:
             key = None if self.keys is None else self.keys()
             self.write(encode_frame(2, data, key=key))
+
+    cdef int send_small(self, unsigned char* p, Py_ssize_t n) except -1:
+        """One short piece, copied: cheaper than a view, and no block waits for it."""
+        cdef const unsigned char* key = NULL
+        cdef Py_ssize_t size = 0
+        cdef bytes frame
+        cdef unsigned char* q
+        if self.decoder is None:
+            self.write((<char*> p)[:n])
+            return 0
+        if n > self.max_payload:
+            return self.send_copied(p, n)
+        if self.keys is not None:
+            key = self.keys.next_key()
+        size = header_size(n, key != NULL)
+        frame = PyBytes_FromStringAndSize(NULL, size + n)
+        q = <unsigned char*> PyBytes_AS_STRING(frame)
+        put_header(q, 0x82, n, key)
+        if key == NULL:
+            memcpy(q + size, p, n)
+        else:
+            xor_mask(q + size, p, n, key, 0)
+        self.write(frame)
+        return 0
 
     cdef int send_in_place(
         self, Block block, unsigned char* p, Py_ssize_t n
@@ -521,7 +592,7 @@ cdef class CopyEnd:
             length = n if n < self.max_payload else self.max_payload
             if length + 14 > end - q:
                 self.write(out.view(out.memory, q - out.memory))
-                self.scratch.settle(out, q)
+                self.scratch.settle(out, q, self)
                 out = self.scratch.take()
                 q = out.memory
                 end = out.memory + BLOCK_SIZE
@@ -536,7 +607,7 @@ cdef class CopyEnd:
             p += length
             n -= length
         self.write(out.view(out.memory, q - out.memory))
-        self.scratch.settle(out, q)
+        self.scratch.settle(out, q, self)
         return 0
 
     # -- flow control ----------------------------------------------------------
@@ -558,10 +629,14 @@ cdef class CopyEnd:
         if not self.peer.unsent_size():
             self.resume()
 
+    @cython.binding(False)
     def pause_writing(self):
-        pass
+        self.is_write_paused = True
 
+    @cython.binding(False)
     def resume_writing(self):
+        self.is_write_paused = False
+        self.last_lent = None
         if self.transport is None or self.unsent_size():
             return
         if self.wants_drained:

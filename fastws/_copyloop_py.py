@@ -61,6 +61,9 @@ class Scratch:
         self.lent += 1
         return memory
 
+    def trim(self) -> None:
+        """Give back memory around unsent bytes; here nothing can be given back."""
+
 
 class CopyEnd(asyncio.BufferedProtocol):
     """One end of a copy: forwards what it reads to its peer.
@@ -79,6 +82,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         is_sending: payload may still be written here.
         is_discarding: whatever is read is dropped.
         is_deaf: nothing more will be read.
+        read_limit: bytes of one read whose payload goes to this end.
         is_reading: reading is not paused.
         keeps_reading: reading is never paused again, whatever the peer can take.
         text_mode: one of ``_consts.TEXT_*``.
@@ -120,6 +124,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         self.payload_in = 0
         self.payload_out = 0
         self.reads = 0
+        self.read_limit = SCRATCH_SIZE
         self._read_size = READ_MIN
         self._requested = 0
         self._validator: Utf8Validator | None = None
@@ -160,7 +165,8 @@ class CopyEnd(asyncio.BufferedProtocol):
         pass
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        size = max(self._read_size, min(sizehint, SCRATCH_SIZE))
+        limit = SCRATCH_SIZE if self.peer is None else self.peer.read_limit
+        size = max(min(self._read_size, limit), min(sizehint, SCRATCH_SIZE))
         self._requested = size
         return self.scratch.grow(size)
 
@@ -310,6 +316,9 @@ class CopyEnd(asyncio.BufferedProtocol):
 
     def send_bytes(self, data: bytes) -> None:
         """Write a short ``data`` as payload of its own."""
+        if not self.is_sending:
+            self.payload_refused()
+            return
         self.payload_out += len(data)
         if self.decoder is not None:
             key = None if self.keys is None else self.keys()

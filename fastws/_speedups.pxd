@@ -127,20 +127,25 @@ cdef class Block:
     cdef unsigned char* memory  # BLOCK_SIZE bytes, owned
     cdef unsigned char* window  # start of the next view
     cdef Py_ssize_t window_length
-    cdef Py_ssize_t touched  # bytes from the start that may be resident
+    cdef unsigned char* used_to  # end of what was handed out when it was given away
     cdef readonly Py_ssize_t exports  # live views
     cdef bint is_lent  # given away; goes back to the pool with its last view
+    cdef bint is_old  # was given away before the last trim
     cdef Scratch pool
+    cdef CopyEnd sink  # whose transport holds it; None: nobody
+    cdef int trim(self) except -1
     cdef object view(self, unsigned char* start, Py_ssize_t length)
 
 cdef class Scratch:
     cdef Block current  # the next read goes here; None until needed
     cdef list spare
     cdef Py_ssize_t window  # bytes the read in progress may fill
-    cdef readonly Py_ssize_t lent  # blocks that wait for their views
+    cdef set given  # blocks that wait for their views
     cdef Block take(self)
     cdef int give_back(self, Block block) except -1
-    cdef int settle(self, Block block, unsigned char* used_to) except -1
+    cdef int settle(
+        self, Block block, unsigned char* used_to, CopyEnd sink
+    ) except -1
 
 cdef class CopyEnd:
     cdef readonly object transport
@@ -162,7 +167,10 @@ cdef class CopyEnd:
     cdef public bint is_reading
     cdef public bint keeps_reading  # pause() does nothing any more
     cdef readonly Py_ssize_t max_payload  # payload bytes of one outgoing frame
+    cdef public Py_ssize_t read_limit  # bytes of one read meant for this end
     cdef Py_ssize_t read_size, requested
+    cdef bint is_write_paused  # between pause_writing and resume_writing
+    cdef Block last_lent  # holds what this end's transport could not send last
     cdef readonly unsigned long long payload_in, payload_out  # bytes
     cdef readonly unsigned long long reads
     cdef int receive(self, Block block, unsigned char* p, Py_ssize_t n) except -1
@@ -186,6 +194,8 @@ cdef class CopyEnd:
         self, CopyEnd source, Block block, unsigned char* p, Py_ssize_t n, bint headroom
     ) except -1
     cdef int send_runs(self, CopyEnd source, Block block, list runs) except -1
+    cdef bint has_unsent(self) except? True
+    cdef int send_small(self, unsigned char* p, Py_ssize_t n) except -1
     cdef int send_in_place(self, Block block, unsigned char* p, Py_ssize_t n) except -1
     cdef int send_vectored(self, Block block, unsigned char* p, Py_ssize_t n) except -1
     cdef int send_copied(self, unsigned char* p, Py_ssize_t n) except -1
