@@ -152,7 +152,7 @@ def send_capacity(sock: SocketLike) -> int:
     """
     try:
         size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    except OSError:
+    except (OSError, ValueError):
         return 0
     return max(0, size - unacked(sock))
 
@@ -168,8 +168,8 @@ def reset(transport: Any) -> None:
     if sock is not None and sock.family in _IP_FAMILIES:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        except OSError:
-            pass  # closed already
+        except (OSError, ValueError):
+            pass  # closed already; uvloop's view of it has no descriptor
     transport.abort()
 
 
@@ -206,7 +206,7 @@ def tcp_info(sock: Any) -> TcpInfo | None:
     try:
         raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
         state, retransmits, probes, acked = struct.unpack_from("=BxBB52xI", raw)
-    except (OSError, struct.error):
+    except (OSError, ValueError, struct.error):
         return None
     return TcpInfo(state, retransmits, probes, acked / 1000)
 

@@ -160,6 +160,15 @@ def ends_with_reset(sock: socket.socket) -> bool:
     return False
 
 
+def is_reset_by(port: int) -> bool:
+    """Whether a client that says nothing is reset, be it while it connects."""
+    try:
+        with connect(port) as sock:
+            return ends_with_reset(sock)
+    except ConnectionResetError:
+        return True
+
+
 def odd_chunks(total: int, seed: int) -> Iterator[memoryview]:
     """``total`` pseudo-random bytes in chunks of uneven sizes, 1 byte to 200 KB."""
     rng = random.Random(seed)

@@ -234,6 +234,7 @@ def test_reset_reaches_the_peer(
                 transport.abort()
             for _ in range(5):
                 await asyncio.sleep(0)
+            sockopt.reset(transport)  # nor when its socket is closed
             if seen == b"":
                 assert theirs.recv(1) == b""
             else:
