@@ -71,6 +71,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "listen",
             "ends",
             "sweep",
+            "keepalive",
             "websocket",
             "upgrade",
             "copy",

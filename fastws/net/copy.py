@@ -17,6 +17,7 @@ from fastws.net.sweep import sweep_of
 from fastws.net.websocket import WebSocketEnd, WebSocketStream
 
 DEFAULTS = CopyOptions()
+TLS_READ = 128 * 1024  # bytes; TLS copies each read, and keeps all of it when stalled
 
 
 class CopyResult(NamedTuple):
@@ -83,10 +84,10 @@ class Copy:
 
     __slots__ = (
         "__weakref__",
+        "_ended_seen",
         "_half_closed_at",
         "_payload_at",
         "_payload_seen",
-        "_reads_seen",
         "a",
         "b",
         "done",
@@ -105,8 +106,9 @@ class Copy:
         self.is_going_away = False
         self.due = 0.0
         self._half_closed_at = 0.0
+        self._ended_seen = -1
         self._payload_at = self.loop.time()
-        self._payload_seen = self._reads_seen = 0
+        self._payload_seen = 0
         scratch = scratch_of(self.loop)
         self.a = self._make_end(a, scratch)
         self.b = self._make_end(b, scratch)
@@ -121,20 +123,24 @@ class Copy:
 
     def start(self, a: ByteStream, b: ByteStream) -> None:
         """Take over both transports, then feed and read: in this order."""
-        for end, stream in ((self.a, a), (self.b, b)):
+        pairs = ((self.a, a), (self.b, b))
+        for end, stream in pairs:
             attach(end, stream)
         sweep_of(self.loop).add(self, self.options.granularity)
-        for end, stream in ((self.a, a), (self.b, b)):
+        for end, stream in pairs:
             hold = stream.hold
             leftover, hold.leftover = hold.leftover, b""
             if leftover:
                 end.feed(leftover)
-            if hold.lost:
-                end.connection_lost(hold.error)
-            elif hold.eof:
-                end.eof_received()
+        for end, stream in pairs:
+            if stream.hold.eof and not end.eof_received() and not end.lost:
+                end.transport.close()
+            if stream.hold.lost:
+                end.connection_lost(stream.hold.error)
         for end in (self.a, self.b):
-            if end.transport is not None:
+            if self.other(end).lost:
+                end.resume()
+            elif not end.lost:
                 end.start()
 
     def release(self) -> None:
@@ -154,6 +160,7 @@ class Copy:
     def received_eof(self, end: End) -> None:
         """No more payload comes from ``end``, in order."""
         self.other(end).send_eof()
+        self.wake()
 
     def received_reset(self, end: End, reason: str, drop: bool = False) -> None:
         """``end`` broke: the other side has to see a reset, never an EOF."""
@@ -198,7 +205,9 @@ class Copy:
         if options.half_close_timeout:
             self._tick_half_closed(now, options.half_close_timeout)
         for end in (self.a, self.b):
-            if isinstance(end, WebSocketEnd):
+            if end.is_stuck or end.eof_in:
+                self.due = 0.0
+            elif isinstance(end, WebSocketEnd):
                 self.due = min(self.due, end.next_due())
 
     def _tick_idle(self, now: float, limit: float) -> None:
@@ -211,11 +220,13 @@ class Copy:
         self.due = 0.0
 
     def _tick_half_closed(self, now: float, limit: float) -> None:
-        reads = self.a.reads + self.b.reads
-        if self.a.eof_in == self.b.eof_in or reads != self._reads_seen:
-            self._reads_seen = reads
+        """After an EOF something has to move: payload, or what we have to send."""
+        payload = self.a.payload_in + self.b.payload_in
+        if not (self.a.eof_in or self.b.eof_in) or payload != self._ended_seen:
+            self._ended_seen = payload
             self._half_closed_at = now
-        elif now - self._half_closed_at >= limit:
+        moved = [end.stuck_at for end in (self.a, self.b) if end.is_stuck]
+        if now - max(self._half_closed_at, *moved, 0.0) >= limit:
             self.reason = self.reason or "half-close time-out"
             self.a.send_reset("half-close time-out")
             self.b.send_reset("half-close time-out")
@@ -244,14 +255,17 @@ def attach(end: End, stream: ByteStream) -> None:
     """
     transport = stream.transport
     if stream.hold.lost:
-        end.transport = None
+        end.lost = True
+        end.is_sending = False
         return
-    if stream.kind is Kind.TLS:
-        transport.set_write_buffer_limits(high=1, low=0)
-    else:
-        transport.set_write_buffer_limits(high=0)
     sock = transport.get_extra_info("socket")
     end.attach(transport, -1 if sock is None else sock.fileno())
+    # After attach: if something is unsent already, the end has to hear of it now.
+    if stream.kind is Kind.TLS:
+        transport.set_write_buffer_limits(high=1, low=0)
+        end.read_limit = TLS_READ
+    else:
+        transport.set_write_buffer_limits(high=0)
 
 
 def is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
@@ -269,4 +283,5 @@ def scratch_of(loop: asyncio.AbstractEventLoop) -> Scratch:
     scratch = _scratches.get(loop)
     if scratch is None:
         scratch = _scratches[loop] = Scratch()
+        sweep_of(loop).chores.append(scratch.trim)
     return scratch

@@ -49,6 +49,9 @@ class CopyOptions:
         return min(1.0, *(t / 4 for t in times + pings if t > 0), 1.0)
 
 
+_NEARLY_NOTHING = 4096  # bytes; no kernel's send buffer is full with that
+
+
 class Owner(Protocol):
     """What an end tells the copy it belongs to."""
 
@@ -79,19 +82,22 @@ class End(_Base):
         eof_in: no more payload comes from here, in order.
         eof_out: no more payload goes out here.
         lost: the transport is gone.
+        resetting: it will be reset, now or when what was sent is acknowledged.
+        stuck_at: when something of ours was last acknowledged, while
+            :attr:`is_stuck`; loop time.
     """
 
     __slots__ = (
-        "_ack_seen",
-        "_progress_at",
+        "_payload_seen",
         "_quiet_at",
-        "_reads_seen",
+        "_unacked_seen",
         "eof_in",
         "eof_out",
         "kind",
         "lost",
         "owner",
         "resetting",
+        "stuck_at",
     )
 
     def __init__(
@@ -117,9 +123,9 @@ class End(_Base):
         self.eof_out = False
         self.lost = False
         self.resetting = False
-        self._reads_seen = 0
-        self._ack_seen = 0
-        self._quiet_at = self._progress_at = owner.loop.time()
+        self._payload_seen = 0
+        self._unacked_seen = 0
+        self._quiet_at = self.stuck_at = owner.loop.time()
 
     # -- asked of every end --------------------------------------------------------
 
@@ -153,10 +159,11 @@ class End(_Base):
     # -- shared mechanics ----------------------------------------------------------
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self.is_deaf = True
-        self.is_sending = False
+        self.lost = self.is_deaf = True
+        self.is_sending = self.is_reading = False
         self.fd = -1
+        if self.peer is not None:
+            self.peer.resume()  # it may have waited for room here: nobody will tell it
         self.transport_lost(exc)
         self.owner.end_lost(self)
 
@@ -184,19 +191,49 @@ class End(_Base):
         sock: sockopt.SocketLike | None = self.transport.get_extra_info("socket")
         return sock
 
-    def quiet_for(self, now: float) -> float:
-        """Seconds since a byte came, counted from when all of ours was taken."""
-        pending = self.unacked()
-        if pending != self._ack_seen:
-            self._ack_seen = pending
-            self._progress_at = now
-        if pending or self.reads != self._reads_seen:
-            self._reads_seen = self.reads
+    @property
+    def is_stuck(self) -> bool:
+        """Something of ours was not acknowledged when :meth:`observe` looked."""
+        return self._unacked_seen > 0
+
+    def observe(self, now: float) -> None:
+        """Look at what went out and came in since the last look."""
+        unacked = self.unacked()
+        if unacked < self._unacked_seen or not self._unacked_seen:
+            self.stuck_at = now
+        self._unacked_seen = unacked
+        is_paused = not self.is_reading and not self.is_deaf
+        if unacked or is_paused or self.payload_in != self._payload_seen:
+            self._payload_seen = self.payload_in
             self._quiet_at = now
-        return now - self._quiet_at
+
+    def find_dead(self, now: float) -> str | None:
+        """Why the path is dead although the transport has not noticed, or None.
+
+        Call after :meth:`observe`. A reader that merely stalls answers the kernel's
+        probes, so ``TCP_INFO`` tells it from a path on which nothing passes.
+        """
+        options = self.owner.options
+        stuck = now - self.stuck_at if self._unacked_seen else 0.0
+        if self.eof_out and 0 < options.half_close_timeout < stuck:
+            return "no progress"
+        if self.fd < 0:
+            return None
+        if not self.is_reading and sockopt.poll_dead(self.fd) == "reset":
+            return "reset"
+        limit = options.ping_deadline
+        if options.ping and self.kind is not Kind.UNIX and stuck > limit:
+            info = sockopt.tcp_info(self.socket)
+            if (
+                info is not None
+                and (info.retransmits or info.probes)
+                and info.last_ack_recv > options.ping + limit
+            ):
+                return "dead path"
+        return None
 
     def check_path(self, now: float) -> bool:
-        """Reset this end if its path is dead; call after :meth:`quiet_for`."""
+        """Reset this end if its path is dead; call after :meth:`observe`."""
         reason = self.find_dead(now)
         if reason is None:
             return True
@@ -204,37 +241,22 @@ class End(_Base):
         self.owner.received_reset(self, reason)
         return False
 
-    def find_dead(self, now: float) -> str | None:
-        """Why the path is dead although the transport has not noticed, or None."""
-        limit = self.owner.options.half_close_timeout
-        if limit and self._ack_seen and now - self._progress_at > limit:
-            return "no progress"
-        if self.fd < 0:
-            return None
-        if not self.is_reading and sockopt.poll_dead(self.fd) == "reset":
-            return "reset"
-        options = self.owner.options
-        if options.ping and self.kind is not Kind.UNIX and self._ack_seen:
-            info = sockopt.tcp_info(self.socket)
-            if (
-                info is not None
-                and (info.retransmits or info.probes)
-                and info.last_ack_recv > options.ping + options.ping_deadline
-            ):
-                return "dead path"
-        return None
-
     def close_when_flushed(self) -> None:
-        """Close if the transport holds nothing; a later tick calls again.
+        """Close, over TLS only if everything was sent; a later tick calls again.
 
-        TLS keeps what its inner transport could not send out of sight: there the
-        kernel's free space tells. ``close()`` would throw the rest away.
+        ``close()`` of TLS throws away what is left after its shutdown time-out, and
+        what its inner transport holds is out of sight: that holds something only
+        while the kernel's buffer is full.
         """
-        if self.lost or self.transport.get_write_buffer_size():
+        if self.lost or self.transport.is_closing():
             return
-        if self.kind is Kind.TLS and self.fd >= 0:
-            if sockopt.send_capacity(self.socket) <= 0:
+        if self.kind is Kind.TLS:
+            sock = self.socket
+            if self.transport.get_write_buffer_size() or (
+                sock is not None and sockopt.unacked(sock) > _NEARLY_NOTHING
+            ):
                 return
+            self.resume()  # aiofastnet hears no answer to its close_notify otherwise
         self.transport.close()
 
     def reset_when_acked(self) -> None:
@@ -249,7 +271,7 @@ class End(_Base):
         self._poll_acked(0.002, loop.time() + self.owner.options.linger)
 
     def _poll_acked(self, delay: float, deadline: float) -> None:
-        if self.lost:
+        if self.lost or self.transport is None:
             return
         loop = self.owner.loop
         if not self.unacked() or loop.time() >= deadline:
@@ -277,8 +299,9 @@ class RawEnd(End):
             return
         self.eof_out = True
         self.is_sending = False
-        self.transport.write_eof()
-        self._close_if_ended()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self._close_if_ended()
 
     def _close_if_ended(self) -> None:
         if self.eof_in and self.eof_out and not self.lost:
@@ -290,10 +313,9 @@ class RawEnd(End):
         self.owner.received_reset(self, describe_loss(exc))
 
     def tick(self, now: float) -> None:
-        if self.lost or self.resetting:
-            return
-        self.quiet_for(now)
-        self.check_path(now)
+        if not self.lost and not self.resetting:
+            self.observe(now)
+            self.check_path(now)
 
 
 class TlsEnd(End):
@@ -318,33 +340,39 @@ class TlsEnd(End):
         """TLS has no half-close: go on reading until it is quiet, then close."""
         self.eof_out = True
         self.is_sending = False
+        self._quiet_at = self.owner.loop.time()
         self.owner.wake()
 
     def payload_refused(self) -> None:
         """It closed both ways: a sender that goes on learns it as from TCP."""
         if self.eof_in and not self.eof_out:
-            self.owner.other(self).send_reset("data after the TLS end closed")
+            self.owner.received_reset(self, "data after the TLS end closed")
 
     def transport_lost(self, exc: Exception | None) -> None:
-        if self.resetting or self.eof_in:
-            return
-        self.owner.received_reset(self, describe_loss(exc, "TLS cut"))
+        if not self.resetting and not self.eof_in:
+            self.owner.received_reset(self, describe_loss(exc, "TLS cut"))
 
     def tick(self, now: float) -> None:
-        linger = self.owner.options.linger
         if self.eof_in and not self.eof_out:
-            self._ends_at = self._ends_at or now + linger
-            if now >= self._ends_at:
-                self.owner.other(self).send_reset("no end after the TLS end closed")
-            return
-        if self.lost or self.resetting:
-            return
-        quiet = self.quiet_for(now)
-        if self.check_path(now) and self.eof_out and not self.eof_in:
-            if quiet >= linger:
-                self.eof_in = self.is_deaf = True
+            self._tick_left(now)
+        elif not self.lost and not self.resetting:
+            self.observe(now)
+            linger = self.owner.options.linger
+            if self.check_path(now) and self.eof_out and now - self._quiet_at >= linger:
+                if not self.eof_in:
+                    self.eof_in = True
+                    self.owner.received_eof(self)
                 self.close_when_flushed()
-                self.owner.received_eof(self)
+
+    def _tick_left(self, now: float) -> None:
+        """It closed both ways: the other end has ``linger`` to end too."""
+        other = self.owner.other(self)
+        if other.lost or other.resetting:
+            return
+        if other.unacked() or not self._ends_at:
+            self._ends_at = now + self.owner.options.linger
+        elif now >= self._ends_at:
+            self.owner.received_reset(self, "no end after the TLS end closed")
 
 
 def describe_loss(exc: Exception | None, otherwise: str = "reset") -> str:

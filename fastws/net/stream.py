@@ -55,7 +55,8 @@ class Hold(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.eof = True
-        return True
+        # Over TLS the answer has no effect: both directions have ended.
+        return self.transport is not None and self.transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True

@@ -6,6 +6,7 @@ passed over at the cost of two attribute reads.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -26,13 +27,14 @@ class Swept(Protocol):
 class Sweep:
     """Walks over the registered copies of one loop; idle loops have no timer."""
 
-    __slots__ = ("_handle", "_interval", "_loop", "_swept")
+    __slots__ = ("_handle", "_interval", "_loop", "_swept", "chores")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._swept: dict[Swept, None] = {}
         self._interval = INTERVAL
         self._handle: asyncio.TimerHandle | None = None
+        self.chores: list[Callable[[], None]] = []  # done once a sweep
 
     def add(self, swept: Swept, granularity: float = INTERVAL) -> None:
         """Look at ``swept`` every ``granularity`` seconds or more often."""
@@ -55,12 +57,16 @@ class Sweep:
 
     def _run(self) -> None:
         now = self._loop.time()
-        for swept in list(self._swept):
-            if now >= swept.due or not swept.is_flowing:
-                swept.tick(now)
-        self._handle = None
-        if self._swept:
-            self._handle = self._loop.call_later(self._interval, self._run)
+        for chore in self.chores:
+            chore()
+        try:
+            for swept in list(self._swept):
+                if now >= swept.due or not swept.is_flowing:
+                    swept.tick(now)
+        finally:  # whatever a look finds, the clock goes on for the others
+            self._handle = None
+            if self._swept:
+                self._handle = self._loop.call_later(self._interval, self._run)
 
 
 _sweeps: "WeakKeyDictionary[asyncio.AbstractEventLoop, Sweep]" = WeakKeyDictionary()

@@ -1,20 +1,20 @@
-"""The WebSocket end of a copy: frames, signals, pings and the close handshake.
+"""The WebSocket end of a copy: signals and the close handshake.
 
-Source: RFC 6455 sections 5.5 and 7; docs/wire.md for the signals between fastws
+Source: RFC 6455 section 7; docs/wire.md for the signals between fastws
 ends. What a *stranger* is told follows from what RFC 6455 programs understand: it
 has no half-close, so an EOF becomes Close 1000, early or late (docs/wire.md).
 """
 
 import asyncio
-import random
 from enum import Enum
 
 from fastws import _consts
-from fastws._backend import FrameDecoder, Scratch, default_keys, encode_frame
+from fastws._backend import Scratch
 from fastws._consts import Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
-from fastws.net.ends import End, Owner, describe_loss
+from fastws.net.ends import Owner, describe_loss
+from fastws.net.keepalive import PingingEnd
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.wire.announce import SIGNAL_CONFIRM, SIGNAL_FIN, SIGNAL_RESET
 from fastws.wire.frames import Close
@@ -60,11 +60,10 @@ class WebSocketStream(ByteStream):
         self.opened_at = opened_at
 
 
-class WebSocketEnd(End):
+class WebSocketEnd(PingingEnd):
     """One WebSocket of a copy.
 
     Attributes:
-        side: ours; the server closes TCP first.
         who: the peer, once known.
         close_sent: code of our Close, 0 before it.
         close_received: code of the peer's Close, 0 before it.
@@ -73,32 +72,17 @@ class WebSocketEnd(End):
     __slots__ = (
         "_deadline",
         "_eof_pending",
-        "_next_ping",
         "_opened_at",
-        "_payload_seen",
-        "_ping_reads",
-        "_ping_since",
-        "_pong",
-        "_unsent_ping",
-        "_unsent_pong",
+        "_seen",
         "close_received",
         "close_sent",
-        "side",
         "who",
     )
 
     def __init__(
         self, owner: Owner, stream: WebSocketStream, scratch: Scratch, vectored: bool
     ) -> None:
-        super().__init__(
-            owner,
-            stream.kind,
-            scratch,
-            decoder=FrameDecoder(stream.side),
-            keys=default_keys() if stream.side is Side.CLIENT else None,
-            vectored=vectored,
-        )
-        self.side = stream.side
+        super().__init__(owner, stream.kind, stream.side, scratch, vectored)
         self.who = stream.peer
         if stream.peer is Peer.UNCONFIRMED:
             self.text_mode = _consts.TEXT_CONFIRM
@@ -109,12 +93,11 @@ class WebSocketEnd(End):
         self._opened_at = stream.opened_at
         self._deadline = 0.0  # of the state we wait in, loop time; 0: none
         self._eof_pending = False  # send_eof waits: for C, or for the stranger
-        self._pong: bytes | None = None  # newest ping that is not answered yet
-        self._unsent_pong = self._unsent_ping = False
-        self._ping_since = 0.0  # when the open ping was sent; 0: none is open
-        self._ping_reads = 0
-        self._payload_seen = 0
-        self._next_ping = self._after(owner.loop.time())
+        self._seen = 0  # what moved at the last look, while we wait
+
+    @property
+    def may_ping(self) -> bool:
+        return not self.close_sent and not self.close_received
 
     # -- what the peer says --------------------------------------------------------
 
@@ -124,21 +107,27 @@ class WebSocketEnd(End):
             if self._eof_pending:
                 self._send_fin()
         elif text == SIGNAL_FIN:
-            self.eof_in = self.eof_signalled = True
-            self.owner.received_eof(self)
-            self._after_fin()
+            self._receive_fin()
         elif text == SIGNAL_RESET:
-            self.is_sending = False
-            self._read_on()
             self.owner.received_reset(self, "reset by peer", drop=True)
+            self.send_close(_consts.CLOSE_INTERNAL_ERROR)  # as the one on its way
+            self._read_on()
         else:
             self.who = Peer.STRANGER
             if self._eof_pending:
                 self._end_stranger()
 
+    def _receive_fin(self) -> None:
+        if self.eof_signalled:
+            self.protocol_error(RemoteProtocolError("second signal F"))
+            return
+        self.eof_in = self.eof_signalled = True
+        self.owner.received_eof(self)
+        self._after_fin()
+
     def control_received(self, opcode: int, payload: bytes) -> None:
-        if opcode == _consts.OP_PING:
-            self._answer_ping(payload)
+        if opcode == _consts.OP_PING and not self.close_sent:
+            self.answer_ping(payload)
         elif opcode == _consts.OP_CLOSE and not self.close_received:
             try:
                 close = Close.parse(payload)
@@ -148,40 +137,32 @@ class WebSocketEnd(End):
                 self._receive_close(close.code, close.reason)
 
     def _receive_close(self, code: int, reason: str) -> None:
+        in_order = self._is_orderly(code)
         self.close_received = code
         self._read_on()
         if self.close_sent:
-            if not self.eof_in and self.is_orderly(code):
-                self._end_in_order()
-            elif not self.eof_in:
-                self.owner.received_reset(self, describe_close(code, reason))
             self._finish()
-        elif self.who is Peer.FASTWS:
+        elif self._answers_at_once(in_order):
             self.send_close(code)
-            if not (self.eof_in and self.eof_out):
-                self.owner.received_reset(self, describe_close(code, reason))
-        elif self.is_orderly(code):
-            answered = self.side is Side.CLIENT or self.eof_out
-            if answered:
-                self.send_close(code)
-            self._end_in_order()
-            self.owner.wake()
-        else:
-            self.send_close(code)
+        if not in_order:
             self.owner.received_reset(self, describe_close(code, reason))
-
-    def is_orderly(self, code: int) -> bool:
-        """A stranger's Close that means EOF; anything else means a reset."""
-        if self.who is Peer.FASTWS:
-            return False
-        orderly = code in (_consts.CLOSE_NORMAL, _consts.CLOSE_NO_STATUS)
-        left = self.side is Side.SERVER and code == _consts.CLOSE_GOING_AWAY
-        return orderly or left
-
-    def _end_in_order(self) -> None:
-        if not self.eof_in:
+        elif not self.eof_in:
             self.eof_in = True
             self.owner.received_eof(self)
+        self.owner.wake()
+
+    def _is_orderly(self, code: int) -> bool:
+        """Whether this Close ends the data in order (docs/wire.md, both tables)."""
+        if self.who is Peer.FASTWS:
+            return self.eof_in and self.eof_out
+        left = self.side is Side.SERVER and code == _consts.CLOSE_GOING_AWAY
+        return left or code in (_consts.CLOSE_NORMAL, _consts.CLOSE_NO_STATUS)
+
+    def _answers_at_once(self, in_order: bool) -> bool:
+        """A stranger that is done may still take what our target has to say."""
+        if not in_order or self.who is Peer.FASTWS or self.eof_out:
+            return True
+        return self.side is Side.CLIENT
 
     def protocol_error(self, error: RemoteProtocolError) -> None:
         code = error.close_code or _consts.CLOSE_PROTOCOL_ERROR
@@ -204,7 +185,6 @@ class WebSocketEnd(End):
     def transport_lost(self, exc: Exception | None) -> None:
         if not self.close_received and not self.resetting:
             self._cut(describe_loss(exc, "lost without a Close"))
-        self._deadline = 0.0
         self.owner.wake()
 
     def _cut(self, reason: str) -> None:
@@ -213,6 +193,11 @@ class WebSocketEnd(End):
             self.eof_in = True
             self.owner.received_reset(self, reason)
 
+    def payload_refused(self) -> None:
+        """After our answer nothing can be sent: the other side has to know."""
+        if self.close_received:
+            self.owner.received_reset(self, "data after its Close")
+
     # -- what we say ---------------------------------------------------------------
 
     def send_eof(self) -> None:
@@ -220,6 +205,7 @@ class WebSocketEnd(End):
             return
         self.eof_out = True
         self.is_sending = False
+        self._quiet_at = self.owner.loop.time()
         if self.who is Peer.FASTWS:
             self._send_fin()
         elif self.who is Peer.UNCONFIRMED:
@@ -230,7 +216,7 @@ class WebSocketEnd(End):
 
     def _send_fin(self) -> None:
         self._eof_pending = False
-        self._write(_consts.OP_TEXT, SIGNAL_FIN)
+        self.write_frame(_consts.OP_TEXT, SIGNAL_FIN)
         self._after_fin()
 
     def _after_fin(self) -> None:
@@ -243,15 +229,15 @@ class WebSocketEnd(End):
 
     def _end_stranger(self) -> None:
         """Our EOF for a peer without half-close (docs/wire.md, strangers)."""
-        wait = self.side is Side.CLIENT and self.owner.options.on_eof == "hold"
-        self._eof_pending = wait and not self.close_received
-        if not self._eof_pending:
+        hold = self.side is Side.CLIENT and self.owner.options.on_eof == "hold"
+        self._eof_pending = hold
+        if not hold:
             self.send_close(self.close_received or _consts.CLOSE_NORMAL)
         self.owner.wake()
 
     def send_reset(self, reason: str, *, drop: bool = False) -> None:
-        if self.who is Peer.FASTWS and not self.close_sent and not self.lost:
-            self._write(_consts.OP_TEXT, SIGNAL_RESET)
+        if self.who is Peer.FASTWS and not self.close_sent:
+            self.write_frame(_consts.OP_TEXT, SIGNAL_RESET)
         self.send_close(_consts.CLOSE_INTERNAL_ERROR, reason)
         self._read_on()
 
@@ -260,25 +246,21 @@ class WebSocketEnd(End):
         self._read_on()
 
     def send_close(self, code: int, reason: str = "") -> None:
-        """Send our Close once; nothing but control frames may come before it now."""
+        """Send our Close once; no data may follow it."""
         self.is_sending = False
         self.eof_out = True
         self._eof_pending = False
         if self.close_sent or self.lost:
             return
         self.close_sent = code
+        self._deadline = 0.0
         reason = reason.encode()[:_MAX_REASON].decode(errors="ignore")
         if code == _consts.CLOSE_NO_STATUS:
             reason = ""
-        self._write(_consts.OP_CLOSE, Close(code, reason).encode())
+        self.write_frame(_consts.OP_CLOSE, Close(code, reason).encode())
         self.owner.wake()
         if self.close_received:
             self._finish()
-
-    def payload_refused(self) -> None:
-        """After our answer nothing can be sent: the other side has to know."""
-        if self.close_received:
-            self.owner.other(self).send_reset("data after the WebSocket was closed")
 
     def _finish(self) -> None:
         """Both Closes are out, or nothing more is worth reading: let TCP end."""
@@ -287,7 +269,7 @@ class WebSocketEnd(End):
         self.is_discarding = True
         if self.is_deaf or (self.side is Side.SERVER and self.kind is Kind.TLS):
             self.close_when_flushed()
-        elif self.side is Side.SERVER:
+        elif self.side is Side.SERVER and not self.transport.is_closing():
             self.transport.write_eof()
         self.owner.wake()
 
@@ -296,50 +278,21 @@ class WebSocketEnd(End):
         self.keeps_reading = True
         self.resume()
 
-    def _write(self, opcode: int, payload: bytes) -> None:
-        if not self.lost:
-            key = None if self.keys is None else self.keys()
-            self.transport.write(encode_frame(opcode, payload, key=key))
-
-    # -- pings ---------------------------------------------------------------------
-
-    def _after(self, now: float) -> float:
-        """When the next ping is due: ``ping`` seconds from now, ±10 %."""
-        jitter = 1 + _consts.PING_JITTER * (2 * random.random() - 1)
-        return now + self.owner.options.ping * jitter
-
-    def _answer_ping(self, payload: bytes) -> None:
-        """One pong at most is unsent; of later pings the newest is answered."""
-        if self.close_sent:
-            return
-        if self._unsent_pong:
-            self._pong = payload
-            return
-        self._write(_consts.OP_PONG, payload)
-        if self.transport.get_write_buffer_size():
-            self._unsent_pong = self.wants_drained = True
-
-    def drained(self) -> None:
-        self.wants_drained = self._unsent_pong = self._unsent_ping = False
-        payload, self._pong = self._pong, None
-        if payload is not None:
-            self._answer_ping(payload)
+    # -- time ----------------------------------------------------------------------
 
     def next_due(self) -> float:
         """When :meth:`tick` has to look again although nothing happens."""
-        waits = self._deadline or self._ping_since or self._eof_pending
-        if waits or self.close_sent or self.close_received:
-            return 0.0
-        return self._next_ping if self.owner.options.ping else float("inf")
+        is_waiting = self._deadline or self._eof_pending or not self.may_ping
+        return 0.0 if is_waiting else super().next_due()
 
     def tick(self, now: float) -> None:
         if self.lost:
             self._tick_left(now)
             return
-        quiet = self.quiet_for(now)
+        self.observe(now)
         if self.resetting:
             return
-        if not self.is_reading and self.fd >= 0 and not self.is_deaf:
+        if not self.is_reading and not self.is_deaf and self.fd >= 0:
             # A reset while paused: the peer's Close may still be in the kernel.
             if sockopt.poll_dead(self.fd) == "reset":
                 self._read_on()
@@ -349,73 +302,71 @@ class WebSocketEnd(End):
             self._tick_closing(now)
         elif self.close_received:
             self._tick_unanswered(now)
-        elif self._eof_pending:
-            self._tick_pending(now, quiet)
-        if self.owner.options.ping and not (self.close_sent or self.close_received):
-            self._tick_ping(now)
+        else:
+            if self._eof_pending:
+                self._tick_pending(now)
+            if self.may_ping:
+                self.tick_ping(now)
+
+    def _has_expired(self, now: float, patience: float, moved: bool) -> bool:
+        """Whether nothing moved for ``patience`` seconds in this state."""
+        if moved or not self._deadline:
+            self._deadline = now + patience
+            return False
+        return now >= self._deadline
+
+    def _has_moved(self, count: int) -> bool:
+        """Whether ``count`` is another one than at the last look."""
+        moved = count != self._seen
+        self._seen = count
+        return moved
 
     def _tick_closing(self, now: float) -> None:
-        """Our Close is out: ``linger`` from when it was acknowledged."""
-        if self._ack_seen or not self._deadline:
-            self._deadline = now + self.owner.options.linger
-        elif self.close_received and self.kind is Kind.TLS:
-            self.close_when_flushed()
-        elif now >= self._deadline:
+        """Our Close is out: ``linger`` from when it was acknowledged.
+
+        A fastws peer whose own reader is slow comes to our Close late; till then
+        its pings show that it lives.
+        """
+        options = self.owner.options
+        patience = options.linger
+        is_slow = not self.is_reading and not self.is_deaf
+        moved = self.is_stuck or is_slow
+        if self.who is Peer.FASTWS and self.eof_in and options.ping:
+            patience = max(patience, options.ping_deadline)
+            moved = self._has_moved(self.reads) or moved
+        if self._has_expired(now, patience, moved):
             if not self.eof_in:
                 self.eof_in = True
                 self.owner.received_reset(self, "no Close in answer")
-            if not self.close_received:
-                self.abort()
-            elif not self.lost:
-                self.transport.close()
+            self.close_when_flushed()
+        elif self.close_received and (self.is_deaf or self.side is Side.SERVER):
+            if self.kind is Kind.TLS:
+                self.close_when_flushed()
 
     def _tick_unanswered(self, now: float) -> None:
         """A stranger's Close waits for the target's EOF, while it sends payload."""
-        if self.payload_out != self._payload_seen or not self._deadline:
-            self._payload_seen = self.payload_out
-            self._deadline = now + self.owner.options.linger
-        elif now >= self._deadline:
-            self._deadline = 0.0
+        moved = self.is_stuck or self.owner.other(self).unacked() > 0
+        moved = self._has_moved(self.payload_out) or moved
+        if self._has_expired(now, self.owner.options.linger, moved):
             self.send_close(self.close_received)
 
-    def _tick_pending(self, now: float, quiet: float) -> None:
+    def _tick_pending(self, now: float) -> None:
         linger = self.owner.options.linger
         if self.who is Peer.UNCONFIRMED:
             if now - self._opened_at >= linger:
                 self.who = Peer.STRANGER
                 self.text_mode = _consts.TEXT_FORWARD
                 self._end_stranger()
-        elif quiet >= linger:
+        elif now - self._quiet_at >= linger:
             self.send_close(_consts.CLOSE_NORMAL)
 
     def _tick_left(self, now: float) -> None:
         """The stranger left after its Close: TCP has had its EOF, and ``linger``."""
         other = self.owner.other(self)
-        if other.lost or other.eof_in:
+        if other.lost or other.resetting or other.eof_in:
             return
-        if not self._deadline:
-            self._deadline = now + self.owner.options.linger
-        elif now >= self._deadline:
-            other.send_reset("no end after the WebSocket was closed")
-
-    def _tick_ping(self, now: float) -> None:
-        options = self.owner.options
-        if self._ping_since:
-            if self.reads != self._ping_reads:
-                self._ping_since = 0.0
-            elif self._ack_seen or not self.is_reading:
-                self._ping_since = now
-            elif now - self._ping_since > options.ping_deadline:
-                self.abort()
-                self.owner.received_reset(self, "ping timeout")
-                return
-        if now >= self._next_ping and not self._ping_since and not self._unsent_ping:
-            self._next_ping = self._after(now)
-            self._ping_since = now
-            self._ping_reads = self.reads
-            self._write(_consts.OP_PING, b"")
-            if self.transport.get_write_buffer_size():
-                self._unsent_ping = self.wants_drained = True
+        if self._has_expired(now, self.owner.options.linger, other.unacked() > 0):
+            self.owner.received_reset(self, "no end after the WebSocket was closed")
 
 
 def describe_close(code: int, reason: str) -> str:

@@ -66,6 +66,8 @@ async def relay(
     main = copy_bidirectional(stream_a, stream_b, options, group=group)
     task = asyncio.create_task(main)
     await eventually(lambda: group or task.done())
+    if not group:
+        task.result()
     try:
         yield Relay(x, y, next(iter(group)), task)
     except BaseException:

@@ -6,6 +6,7 @@ reports exactly what came, an RST apart from an EOF.
 """
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -63,6 +64,11 @@ class Wire:
 
     def close(self) -> None:
         self.sock.close()
+
+    def was_reset(self) -> bool:
+        """An RST has come, also after a FIN; says so once."""
+        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return error in (errno.ECONNRESET, errno.EPIPE)
 
     def is_quiet(self) -> bool:
         """Nothing has arrived: no byte, no end."""
