@@ -8,8 +8,8 @@ import sys
 
 from bench.e2e import report
 from bench.e2e.load import LOAD
-from bench.e2e.peers import MODES, RELAY
-from bench.e2e.proc import ROOT
+from bench.e2e.peers import MODES, OURS, RELAY
+from bench.e2e.proc import ROOT, Cpus
 from bench.e2e.rows import FULL, SMOKE
 from bench.e2e.run import Bench, Samples, run
 from bench.e2e.wss import Wss
@@ -24,7 +24,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=RUNS, help=f"rounds [{RUNS}]")
     parser.add_argument("--quick", action="store_true", help="only prove that it works")
     parser.add_argument(
-        "--pin", action="store_true", help="one CPU each for load and relay"
+        "--pin",
+        choices=("one", "two", "off"),
+        default="one",
+        help="all on one CPU, load and relay on one each, or as it comes [one]",
     )
     parser.add_argument("--peer", action="append", help="only this column; repeatable")
     return parser.parse_args()
@@ -34,7 +37,7 @@ def backend() -> str:
     """Return what ``fastws --version`` prints: version, twin, Python, event loop."""
     command = [sys.executable, "-m", "fastws", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
-    return done.stdout.strip()
+    return ", ".join(done.stdout.split("\n")).strip(", ")
 
 
 def main() -> int:
@@ -48,7 +51,8 @@ def main() -> int:
     if asked.peer:
         peers = [p for p in peers if p.name in asked.peer]
     samples = Samples()
-    bench = Bench(SMOKE if asked.quick else FULL, asked.pin, samples)
+    cpus = Cpus.choose(asked.pin)
+    bench = Bench(SMOKE if asked.quick else FULL, cpus, samples, asked.quick)
     runs = 1 if asked.quick else asked.runs
     with Wss(bench, asked.mode) as wss:
         run(
@@ -57,22 +61,29 @@ def main() -> int:
             runs,
             wss.round if "fastws" in {p.name for p in peers} else None,
         )
+    if asked.quick:
+        print(f"{asked.mode}: every benchmark ran once, too shortly to mean anything")
+        print(report.smoke_table(samples))
+    else:
+        show(samples, asked, runs)
+    ours = [c for c, _ in samples.failures if c in OURS]
+    return 1 if ours else 0
+
+
+def show(samples: Samples, asked: argparse.Namespace, runs: int) -> None:
+    """Print conditions, figures and targets; write the JSON file."""
     columns = [*dict.fromkeys(c for c, _ in (*samples.figures, *samples.failures))]
     absent = [p.name for p in MODES[asked.mode] if not p.is_here()]
-    about = report.conditions(backend())
-    print(
-        f"{asked.mode}: {runs} rounds, median (smallest–largest); {about['backend']};"
-    )
+    about = report.conditions(backend()) | {"pin": asked.pin}
+    print(f"{asked.mode}: {runs} rounds, median (smallest–largest), --pin {asked.pin};")
+    print(f"{about['backend']}; commit {about['commit']};")
     print(f"{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}")
     if absent:
         print(f"not found on PATH: {', '.join(absent)}")
     print("\n" + report.figures_table(samples, columns))
     print("\n" + report.targets_table(samples, asked.mode))
-    if not asked.quick:
-        path = report.save(samples, asked.mode, runs, about | {"pinned": asked.pin})
-        print(f"\n{path.relative_to(ROOT)}")
-    ours = [c for c, _ in samples.failures if c.startswith(("fastws", "C relay"))]
-    return 1 if ours else 0
+    path = report.save(samples, asked.mode, runs, about)
+    print(f"\n{path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

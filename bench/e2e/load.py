@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from bench.e2e.proc import LOAD_CPU, ROOT, BenchError, pinning
+from bench.e2e.proc import ROOT, BenchError, mover
 
 LOAD = ROOT / "bench" / "bin" / "load"
 Result = dict[str, Any]
@@ -22,13 +22,13 @@ class Load:
 
     __slots__ = ("_proc",)
 
-    def __init__(self, args: Sequence[str], *, pin: bool = False) -> None:
+    def __init__(self, args: Sequence[str], cpu: int | None = None) -> None:
         self._proc = subprocess.Popen(
             [str(LOAD), *args, "--step"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=pinning(LOAD_CPU if pin else None),
+            preexec_fn=mover(cpu),
         )
 
     def __enter__(self) -> Load:

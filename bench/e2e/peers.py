@@ -29,7 +29,7 @@ class Peer:
     Attributes:
         name: Column of the table.
         program: What must be on PATH, or a file that must exist.
-        commands: Makes the argument lists, upstream first; the last one is connected to.
+        commands: Makes the argument lists, the one that the load connects to last.
         client, server: ``tcp`` or ``ws``, what the load generator speaks at each side.
         closer: The side that ends a connection after its echo.
         env: Added to the environment.
@@ -51,14 +51,14 @@ class Peer:
         """Say whether the program can be started on this machine."""
         return shutil.which(self.program) is not None
 
-    def start(self, *, pin: bool = False) -> tuple[Running, list[str]]:
+    def start(self, cpu: int | None) -> tuple[Running, list[str]]:
         """Return the processes, not started yet, and the load generator's options."""
         front, behind, middle = free_port(), free_port(), free_port()
         commands = self.commands(front, behind, middle)
         ports = [front] if len(commands) == 1 else [middle, front]
         args = [f"--client={self.client}", f"--server={self.server}"]
         args += [f"--connect={front}", f"--listen={behind}", f"--closer={self.closer}"]
-        return Running(commands, ports, self.env, pin), args
+        return Running(commands, ports, self.env, cpu), args
 
 
 def _fastws_stw(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
@@ -183,4 +183,5 @@ TUNNEL = (
     Peer("wstunnel", "wstunnel", _wstunnel, "tcp", "tcp"),
     Peer("chisel", "chisel", _chisel, "tcp", "tcp"),
 )
+OURS = frozenset({"fastws", "C relay", "fastws pure"})
 MODES = {"stw": STW, "wts": WTS, "tunnel": TUNNEL}

@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 10.0  # seconds until a program listens
 POLL = 0.001  # seconds between two looks
 FIRST_PORT, LAST_PORT = 20000, 32000  # below the ports that the kernel hands out
-UNDER_TEST_CPU, LOAD_CPU = 1, 0  # with --pin
 
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20  # linux/netlink.h, linux/sock_diag.h
 _REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
@@ -45,11 +44,30 @@ def free_port() -> int:
     raise BenchError("no free port")
 
 
-def pinning(cpu: int | None) -> Callable[[], None] | None:
-    """Return what a child calls to stay on one CPU, or None."""
-    if cpu is None or cpu not in os.sched_getaffinity(0):
-        return None
-    return lambda: os.sched_setaffinity(0, {cpu})
+@dataclass(frozen=True)
+class Cpus:
+    """Where programs run; None leaves it to the scheduler."""
+
+    under_test: int | None = None
+    load: int | None = None
+
+    @staticmethod
+    def choose(how: str) -> Cpus:
+        """Choose among the CPUs that this process may use.
+
+        ``one``: everything on one CPU, so that costs do not depend on how the scheduler
+        spreads a chain of processes. ``two``: the programs under test have one for
+        themselves. ``off``: the scheduler decides.
+        """
+        allowed = sorted(os.sched_getaffinity(0))
+        if how == "off" or (how == "two" and len(allowed) < 2):
+            return Cpus()
+        return Cpus(allowed[-1], allowed[-1 if how == "one" else 0])
+
+
+def mover(cpu: int | None) -> Callable[[], None] | None:
+    """Return what a child calls to move to a CPU."""
+    return None if cpu is None else lambda: os.sched_setaffinity(0, {cpu})
 
 
 @dataclass(slots=True)
@@ -60,14 +78,14 @@ class Running:
         commands: One argument list a process, upstream first.
         ports: The port that each of them must listen on.
         env: Added to this process's environment.
-        pin: Whether all of them stay on one CPU.
+        cpu: Where they run; None leaves them where this process runs.
         started_in: Seconds from the start to listening, summed over all.
     """
 
     commands: Sequence[Sequence[str]]
     ports: Sequence[int]
     env: Mapping[str, str] = field(default_factory=dict)
-    pin: bool = False
+    cpu: int | None = None
     started_in: float = 0.0
     _procs: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _log: IO[bytes] | None = None
@@ -92,7 +110,7 @@ class Running:
             stderr=self._log,
             cwd=ROOT,
             env=env,
-            preexec_fn=pinning(UNDER_TEST_CPU if self.pin else None),
+            preexec_fn=mover(self.cpu),
         )
         self._procs.append(proc)
         while not is_listening(port):
@@ -126,7 +144,7 @@ class Running:
         for proc in self._procs:
             yield from descendants(proc.pid)
 
-    def cpu(self) -> float:
+    def spent(self) -> float:
         """Return user and system seconds of all processes, threads and children."""
         return sum(cpu_seconds(pid) for pid in self._tree())
 

@@ -62,6 +62,20 @@ def figures_table(samples: Samples, columns: Sequence[str]) -> str:
     return table(["work", "unit", *columns], rows)
 
 
+def smoke_table(samples: Samples) -> str:
+    """Return what ran and what failed, without figures."""
+    columns = [*dict.fromkeys(c for c, _ in (*samples.figures, *samples.failures))]
+    rows = []
+    for key, label, _ in FIGURES:
+        cells = ["ok" if samples.column(c, key) else "" for c in columns]
+        for i, column in enumerate(columns):
+            if (column, key) in samples.failures:
+                cells[i] = "failed"
+        if any(cells) and "." not in key.removeprefix("wss."):
+            rows.append([label, *cells])
+    return table(["work", *columns], rows)
+
+
 def ratios(samples: Samples, target: Target) -> list[float]:
     """Return one ratio a round: only values of the same round are compared."""
     mine = samples.figures.get((target.peer, target.key), {})

@@ -114,7 +114,8 @@ Figures = dict[str, float]
 
 def arguments(row: Row, peer: Peer, effort: Effort) -> list[str]:
     """Return the load generator's options for one sample."""
-    args = [row.args[0], *row.args[1:], f"--seconds={effort.seconds}"]
+    seconds = effort.seconds * (3 if row.kind == "mixed" else 1)
+    args = [*row.args, f"--seconds={seconds:g}"]
     if not any(a.startswith("--warm") for a in args):
         args.append(f"--warm={effort.warm}")
     if row.key == "idle":
@@ -138,9 +139,9 @@ def take(
 ) -> tuple[Figures, Result]:
     """Wait for the warm-up, run the measured part and return its figures."""
     load.wait_ready()
-    memory, cpu = running.resident(), running.cpu()
+    memory, cpu = running.resident(), running.spent()
     result = load.go()
-    cpu = running.cpu() - cpu
+    cpu = running.spent() - cpu
     key = row.key
     if row.kind == "memory":
         kib = (running.resident() - memory) / result["messages"]

@@ -74,9 +74,10 @@ class Behind:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def push(self) -> None:
-        """Let the connections that stall write from now on."""
-        self._loop.call_soon_threadsafe(self._pushing.set)
+    def push(self, *, go: bool) -> None:
+        """Say whether connections that stall may begin to write after their echo."""
+        change = self._pushing.set if go else self._pushing.clear
+        self._loop.call_soon_threadsafe(change)
 
     def close(self) -> None:
         """End the thread and all connections."""
@@ -190,7 +191,7 @@ def push_until_stalled(conns: list[Conn], behind: Behind, *, ws: bool) -> None:
         if ws:
             conn.sendall(frame(BINARY, b"", mask=True, length=ENDLESS))
         conn.setblocking(False)
-    behind.push()
+    behind.push(go=True)
     last = time.monotonic()
     while time.monotonic() - max(last, behind.progress) < QUIET_FOR:
         for conn in conns:
@@ -230,6 +231,14 @@ class Wss:
         """Take one sample of each row."""
         if not Path(self._cert).exists():
             return
+        cpu, allowed = self._bench.cpus.load, os.sched_getaffinity(0)
+        os.sched_setaffinity(0, allowed if cpu is None else {cpu})
+        try:
+            self._rows(round_)
+        finally:
+            os.sched_setaffinity(0, allowed)
+
+    def _rows(self, round_: int) -> None:
         rows: dict[str, Callable[[], float]] = {
             "idle": self._idle,
             "stall": self._stalled,
@@ -275,7 +284,9 @@ class Wss:
         else:
             command += [f"wss://{HERE}:{behind.port}/", "--ca", self._cert]
         try:
-            with Running([[*command, *QUIET]], [front], pin=self._bench.pin) as running:
+            with Running(
+                [[*command, *QUIET]], [front], cpu=self._bench.cpus.under_test
+            ) as running:
                 yield running, front, behind
         finally:
             behind.close()
@@ -300,6 +311,7 @@ class Wss:
             behind.stalls = True
             before = 0
             for more in (1, count):  # the first one pays for what all share
+                behind.push(go=False)
                 before = running.resident()
                 conns = self._open(front, more)
                 for conn in conns:
@@ -314,14 +326,14 @@ class Wss:
     def _bare_handshake(self) -> float:
         front = free_port()
         command = [PY, "-m", "bench.e2e.tls_echo", str(front), self._cert, self._key]
-        with Running([command], [front], pin=self._bench.pin) as running:
+        with Running([command], [front], cpu=self._bench.cpus.under_test) as running:
             return self._repeat(running, front, ws=False)
 
     def _repeat(self, running: Running, front: int, *, ws: bool) -> float:
-        """Return CPU µs of a connection that is opened, used for one echo and closed."""
+        """Return CPU µs of a connection that is opened, echoes once and is closed."""
         count = self._bench.effort.tls
         for warm in (True, False):
-            before = running.cpu()
+            before = running.spent()
             for _ in range(max(count // 10, 1) if warm else count):
                 close(connect(front, self._trust, ws=ws), ws=ws)
-        return (running.cpu() - before) * 1e6 / count
+        return (running.spent() - before) * 1e6 / count

@@ -2,13 +2,14 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "load.h"
 
 #define PERIOD 257021u /* of the pattern, a prime: a shifted stream never matches */
 #define OPENING_MAX 16
-#define WARM_PINGS 200
+#define WARM_PINGS (opt.streams > 0 ? 20u : 200u)
 #define STALL_WRITE 65536
 
 atomic_ullong bulk_total, deadline, last_progress, finished, messages;
@@ -301,6 +302,9 @@ static void *run(void *arg)
 {
     struct loop *l = arg;
     struct epoll_event got[256];
+    /* Streams shall delay the ping-pong in the relay, not here. */
+    if (opt.streams > 0 && (l == &client || l == &server))
+        setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
     for (;;) {
         int n = epoll_wait(l->epfd, got, 256, -1);
         for (int i = 0; i < n; i++) {

@@ -1,0 +1,206 @@
+"""The instruments of ``bench.e2e``: the load generator sees faults, reports are right."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.e2e import report
+from bench.e2e.proc import Running, free_port, is_listening
+from bench.e2e.rows import Target
+from bench.e2e.run import Samples
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+SECONDS = 5  # a scaled unit: limit of one run of the load generator
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("cc") is None or shutil.which("make") is None:
+        pytest.skip("no C compiler or no make")
+    copy = tmp_path_factory.mktemp("bench") / "bench"
+    shutil.copytree(BENCH, copy, ignore=shutil.ignore_patterns("bin", "results"))
+    make = ["make", "-s", "-C", str(copy), "CFLAGS=-O1"]
+    subprocess.run(make, check=True, capture_output=True, timeout=100)
+    return copy / "bin"
+
+
+def load(
+    programs: Path, workload: str, connect: int, listen: int, *ends: str
+) -> dict[str, Any]:
+    command = [
+        programs / "load",
+        workload,
+        f"--connect={connect}",
+        f"--listen={listen}",
+    ]
+    command += [f"--timeout={SECONDS}", "--seconds=0.05", "--warm=100000", *ends]
+    done = subprocess.run(command, capture_output=True, timeout=4 * SECONDS)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@contextlib.contextmanager
+def tcp_relay(behind: int, change: Callable[[bytes], bytes]) -> Iterator[int]:
+    """One connection, relayed to the port ``behind``; what goes there is changed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def copy(
+            a: socket.socket, b: socket.socket, edit: Callable[..., bytes]
+        ) -> None:
+            with contextlib.suppress(OSError):
+                while data := a.recv(65536):
+                    b.sendall(edit(data))
+            for end in (a, b):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+        def serve() -> None:
+            near, _ = listener.accept()
+            far = socket.create_connection(("127.0.0.1", behind))
+            with near, far:
+                back = threading.Thread(target=copy, args=(far, near, bytes))
+                back.start()
+                copy(near, far, change)
+                back.join()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(4 * SECONDS)
+
+
+@pytest.mark.parametrize("workload", ["up", "down", "ping", "connect", "idle", "stall"])
+@pytest.mark.parametrize(
+    ("mode", "ends"),
+    [("stw", ("--server=ws", "--closer=server")), ("wts", ("--client=ws",))],
+    ids=["stw", "wts"],
+)
+def test_relay_carries_every_workload(
+    programs: Path, mode: str, ends: tuple[str, ...], workload: str
+) -> None:
+    front, behind = free_port(), free_port()
+    command = [str(programs / "relay"), mode, str(front), "127.0.0.1", str(behind)]
+    with Running([command], [front]):
+        result = load(programs, workload, front, behind, *ends)
+    assert result["ok"], result
+    if workload in ("up", "down"):
+        assert result["bytes"] > 0
+        assert result["bytes"] % 65536 == 0
+    else:
+        assert result["messages"] > 0
+    assert result["unclosed"] == 0
+    assert result["client"]["not_fin"] == result["server"]["not_fin"] == 0
+    assert result["client"]["same_keys"] == result["server"]["same_keys"] == 0
+
+
+def test_load_sees_a_changed_byte(programs: Path) -> None:
+    seen = 0
+
+    def flip_one(data: bytes) -> bytes:
+        nonlocal seen
+        before, seen = seen, seen + len(data)
+        if before <= 50_000 < seen:
+            at = 50_000 - before
+            return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+        return data
+
+    behind = free_port()
+    with tcp_relay(behind, flip_one) as front:
+        result = load(programs, "up", front, behind)
+    assert result["ok"] is False
+    assert result["error"].startswith("server 0: wrong bytes between ")
+
+
+def test_load_sees_a_lost_byte(programs: Path) -> None:
+    seen = 0
+
+    def drop_one(data: bytes) -> bytes:
+        nonlocal seen
+        before, seen = seen, seen + len(data)
+        return data[1:] if before <= 50_000 < seen else data
+
+    behind = free_port()
+    with tcp_relay(behind, drop_one) as front:
+        result = load(programs, "up", front, behind)
+    assert result["ok"] is False
+    assert result["error"].startswith("server 0: wrong bytes between ")
+
+
+def test_load_rejects_an_unmasked_client(programs: Path) -> None:
+    """A relay that forgets to mask: TCP clients, a WebSocket server behind it."""
+    request = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    started = False
+
+    def frame_unmasked(data: bytes) -> bytes:
+        nonlocal started
+        head = b"" if started else request
+        started = True
+        assert len(data) < 126
+        return head + bytes((0x82, len(data))) + data
+
+    behind = free_port()
+    with tcp_relay(behind, frame_unmasked) as front:
+        result = load(programs, "idle", front, behind, "--server=ws")
+    assert result == {
+        "ok": False,
+        "workload": "idle",
+        "error": "server got an unmasked frame",
+    }
+
+
+def test_is_listening_tells_bound_from_listening() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        assert not is_listening(port)
+        one.listen()
+        assert is_listening(port)
+    assert not is_listening(port)
+
+
+def test_ratio_compares_values_of_one_round() -> None:
+    samples = Samples()
+    for round_, (ours, theirs) in enumerate([(1.0, 2.0), (3.0, 2.0), (9.0, None)]):
+        samples.add("fastws", {"up64": ours}, round_)
+        if theirs is not None:
+            samples.add("C relay", {"up64": theirs}, round_)
+    target = Target("up64", 1.15, (("C relay", "up64"),))
+    assert report.ratios(samples, target) == [0.5, 1.5]
+
+
+def test_ratio_of_several_others_takes_their_mean() -> None:
+    samples = Samples()
+    samples.add("fastws", {"up64": 6.0}, 0)
+    samples.add("a", {"up64": 1.0}, 0)
+    samples.add("b", {"up64": 3.0}, 0)
+    target = Target("up64", 2.3, (("a", "up64"), ("b", "up64")))
+    assert report.ratios(samples, target) == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(1.0, "met"), (1.2, "met"), (1.5, "missed by 25 %")],
+    ids=["below", "at the limit", "above"],
+)
+def test_verdict(value: float, said: str) -> None:
+    assert report.verdict(value, 1.2) == said
+
+
+def test_spread_shows_median_and_ends() -> None:
+    assert report.spread([3.0, 1.0, 200.0]) == "3.00 (1.00–200)"
+    assert report.spread([0.0123]) == "0.012"
+    assert report.spread([]) == ""
