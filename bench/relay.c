@@ -14,15 +14,11 @@
  * Close; a Close ends the connection once the bytes before it are delivered.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -354,11 +350,8 @@ static void connected(struct conn *c)
     if (error != 0) {
         destroy(c);
     } else if (stw) {
-        uint8_t raw[16];
         char key[25];
-        if (getrandom(raw, sizeof raw, 0) != sizeof raw) die("getrandom");
-        base64(raw, 16, key);
-        accept_value(key, c->accept);
+        make_key(key, c->accept);
         int n = snprintf(text, sizeof text, "GET / HTTP/1.1\r\n%sSec-WebSocket-Key: %s\r\n\r\n",
                          request_tail, key);
         c->state = ANSWER;
@@ -457,16 +450,6 @@ static void accept_some(int listener)
     }
 }
 
-static int listen_on(const char *port)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)),
-                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 4096) < 0) die(port);
-    return fd;
-}
-
 static void resolve(const char *host, const char *port)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
@@ -491,14 +474,12 @@ int main(int argc, char **argv)
     }
     stw = strcmp(argv[1], "stw") == 0;
     signal(SIGPIPE, SIG_IGN);
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
+    raise_file_limit();
     resolve(argv[3], argv[4]);
     scratch = take_block();
     epfd = epoll_create1(EPOLL_CLOEXEC);
-    int listener = listen_on(argv[2]);
+    int listener = listen_on(atoi(argv[2]), 0);
+    if (listener < 0) die(argv[2]);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL}, got[256];
     if (epoll_ctl(epfd, EPOLL_CTL_ADD, listener, &ev) < 0) die("epoll_ctl");
     for (;;) {

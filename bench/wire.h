@@ -1,6 +1,6 @@
 /*
  * What the relay and the load generator share: SHA-1 and base64 for the opening
- * handshake, masking, masking keys, frame headers (RFC 6455 sections 4 and 5).
+ * handshake, masking, masking keys, frame headers (RFC 6455 sections 4 and 5), listening.
  */
 #ifndef BENCH_WIRE_H
 #define BENCH_WIRE_H
@@ -12,7 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 
 enum { OP_CONT = 0, OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 
@@ -81,6 +85,15 @@ static inline void accept_value(const char key[24], char out[29])
     memcpy(buf + 24, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", 36);
     sha1(buf, 60, digest);
     base64(digest, 20, out);
+}
+
+/* A fresh Sec-WebSocket-Key and what must answer it, section 4.1. */
+static inline void make_key(char key[25], char accept[29])
+{
+    uint8_t raw[16];
+    if (getrandom(raw, sizeof raw, 0) != (ssize_t)sizeof raw) abort();
+    base64(raw, sizeof raw, key);
+    accept_value(key, accept);
 }
 
 /* The value of one field of a NUL-terminated head, or NULL; *len gets its length. */
@@ -196,6 +209,28 @@ static inline const char *get_header(const uint8_t *h, struct header *out)
     if (out->op > OP_PONG || (out->op > OP_BINARY && out->op < OP_CLOSE)) return "reserved opcode";
     if (out->op >= OP_CLOSE && (!out->fin || out->len > CONTROL_MAX)) return "bad control frame";
     return NULL;
+}
+
+/* Listens on 127.0.0.1; -1 and errno on failure. receive_buffer: bytes, 0 for the system's. */
+static inline int listen_on(int port, int receive_buffer)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int on = 1, size = receive_buffer;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (size > 0) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 4096) < 0) return -1;
+    return fd;
+}
+
+static inline void raise_file_limit(void)
+{
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
 }
 
 #endif

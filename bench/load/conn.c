@@ -1,9 +1,7 @@
 /* One connection: handshake, frames, sending, receiving. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "load.h"
 
@@ -40,10 +38,12 @@ void conn_done(struct conn *c)
     on_closed(c);
 }
 
-void conn_move(struct conn *c, struct loop *to)
+/* From here on the connection belongs to the other thread. */
+static void move(struct conn *c)
 {
     epoll_ctl(c->loop->epfd, EPOLL_CTL_DEL, c->fd, NULL);
-    c->loop = to;
+    c->loop = c->move_to;
+    c->move_to = NULL;
     watch(c, EPOLL_CTL_ADD);
 }
 
@@ -229,14 +229,8 @@ static void on_connected(struct conn *c)
         greet(c);
         return;
     }
-    uint8_t raw[16];
     char key[25], text[256];
-    for (int i = 0; i < 16; i += 4) {
-        uint32_t k = fresh_key();
-        memcpy(raw + i, &k, 4);
-    }
-    base64(raw, 16, key);
-    accept_value(key, c->accept);
+    make_key(key, c->accept);
     int n = snprintf(text, sizeof text,
                      "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -344,6 +338,7 @@ void conn_event(struct conn *c, uint32_t events)
         if (c->pong_due) send_pong(c);
         if (c->phase == RUNNING) on_writable(c);
     }
+    if (c->move_to != NULL) move(c);
 }
 
 struct conn *conn_open(struct loop *l, uint8_t kind)

@@ -54,6 +54,7 @@ struct conn {
     uint64_t started; /* ns: connect or last ping */
     unsigned pings;
     struct conn *next;
+    struct loop *move_to; /* at the end of this event */
 };
 
 /* Everything one thread owns. Counters are read by main while the loop is quiet. */
@@ -109,7 +110,6 @@ bool conn_flush(struct conn *c);                            /* all out? */
 void conn_start_close(struct conn *c);
 void conn_done(struct conn *c);
 void conn_again(struct conn *c); /* epoll shall report it once more */
-void conn_move(struct conn *c, struct loop *to);
 
 /* work.c: what the connection layer calls */
 void on_payload(struct conn *c, uint8_t *p, size_t n, uint32_t key);

@@ -6,13 +6,10 @@
  * {"event": "ready"} after the warm-up and waits for a line on stdin before it
  * measures, and again before it ends, so that the caller can read counters in between.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 
 #include "load.h"
 
@@ -223,19 +220,6 @@ static void print_result(uint64_t moved)
 
 /* ---- options ---- */
 
-static int listen_here(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.listen_port),
-                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int small = 65536;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (opt.small_buffers) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 4096) < 0)
-        fail("listen on %d: %s", opt.listen_port, strerror(errno));
-    return fd;
-}
-
 static bool is_ws(const char *value)
 {
     if (strcmp(value, "ws") != 0 && strcmp(value, "tcp") != 0) fail("tcp or ws, not %s", value);
@@ -281,16 +265,15 @@ static void parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct rlimit files;
     parse(argc, argv);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGALRM, on_alarm);
     alarm((unsigned)(opt.timeout + 1));
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
+    raise_file_limit();
     if (pipe(note) < 0) fail("pipe: %s", strerror(errno));
-    loop_start(&server, listen_here());
+    int listener = listen_on(opt.listen_port, opt.small_buffers ? 65536 : 0);
+    if (listener < 0) fail("listen on %d: %s", opt.listen_port, strerror(errno));
+    loop_start(&server, listener);
     loop_start(&client, -1);
     loop_start(&ping_client, -1);
     loop_start(&ping_server, -1);

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "load.h"
@@ -226,7 +225,7 @@ static void on_hello(struct conn *c)
     if (c->kind == ONCE && opt.server_closes) {
         conn_start_close(c);
     } else if (c->kind == ECHO && opt.streams > 0) {
-        conn_move(c, &ping_server);
+        c->move_to = &ping_server;
     } else if (c->kind == SOURCE || c->kind == STALL) {
         c->loop->bulk = c;
         on_writable(c);

@@ -1,4 +1,4 @@
-"""The instruments of ``bench.e2e``: the load generator sees faults, reports are right."""
+"""The instruments of ``bench.e2e``: faults are seen, reports are right."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load(
     programs: Path, workload: str, connect: int, listen: int, *ends: str
 ) -> dict[str, Any]:
     command = [
-        programs / "load",
+        str(programs / "load"),
         workload,
         f"--connect={connect}",
         f"--listen={listen}",
