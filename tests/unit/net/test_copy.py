@@ -200,11 +200,11 @@ def test_half_closed_copy_with_bytes_lives(loop_name: str, spec: Spec) -> None:
 def test_slow_reader_stops_its_writer_and_loses_nothing(
     loop_name: str, spec: Spec
 ) -> None:
-    """Either side in turn stops reading while the other one pushes 8 MB."""
+    """Either side in turn stops reading while the other one pushes 2 MB."""
 
     async def main() -> None:
-        data = noise(8_000_000)
-        async with relay(spec) as r:
+        data = noise(2_000_000)
+        async with relay(spec, buffers=65536) as r:
             for source, sink, end in (
                 (r.y, r.x, r.copy.a),
                 (r.x, r.y, r.copy.b),
@@ -232,4 +232,4 @@ async def stalled(copy: Copy) -> None:
         if count == seen and not (copy.a.is_reading and copy.b.is_reading):
             return
         seen = count
-        await asyncio.sleep(UNIT)
+        await asyncio.sleep(UNIT / 4)
