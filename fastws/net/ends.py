@@ -10,7 +10,7 @@ An orderly end is *EOF*: everything before it was delivered. Anything else is a
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from fastws import _consts
@@ -41,12 +41,14 @@ class CopyOptions:
     max_message: int = _consts.MAX_MESSAGE
     on_eof: str = "hold"
 
-    @property
-    def granularity(self) -> float:
-        """Seconds between two looks at a copy that waits for something."""
+    granularity: float = field(init=False)
+    """Seconds between two looks at a copy that waits for something."""
+
+    def __post_init__(self) -> None:
         times = (self.linger, self.half_close_timeout, self.idle_timeout)
         pings = (self.ping, self.ping_deadline) if self.ping else ()
-        return min(1.0, *(t / 4 for t in times + pings if t > 0), 1.0)
+        steps = [t / 4 for t in times + pings if t > 0]
+        object.__setattr__(self, "granularity", min([1.0, *steps]))
 
 
 _NEARLY_NOTHING = 4096  # bytes; no kernel's send buffer is full with that

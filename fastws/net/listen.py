@@ -64,6 +64,19 @@ _ABORTED = {
 }
 
 
+class Accepted(socket.socket):
+    """A socket whose family and type are plain numbers.
+
+    ``socket.accept`` and the event loop look both up several times a connection; as
+    enum members each look-up costs more than a system call.
+    """
+
+    __slots__ = ()
+
+    family = socket.SocketType.family  # type: ignore[assignment]
+    type = socket.SocketType.type  # type: ignore[assignment]
+
+
 class Listener:
     """Accepts connections and runs a handler for each, in its own task.
 
@@ -108,6 +121,7 @@ class Listener:
         self.tls = tls
         self.addresses = [describe_listener(sock) for sock in socks]
         self._socks = list(socks)
+        self._family = {sock: int(sock.family) for sock in socks}
         self._handler = handler
         self._factory = protocol_factory
         self._handshake_timeout = handshake_timeout
@@ -201,7 +215,7 @@ class Listener:
                 self._rest(f"all {self.max_connections} connections are in use")
                 return
             try:
-                conn, peer = sock.accept()
+                fd, peer = sock._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
             except OSError as exc:
@@ -210,6 +224,7 @@ class Listener:
                 self._rest(explain_os(exc))
                 return
             self.accepted += 1
+            conn = Accepted(self._family[sock], socket.SOCK_STREAM, 0, fd)
             task = self._loop.create_task(self._serve(conn, peer))
             tasks.add(task)
             task.add_done_callback(self._end)

@@ -25,6 +25,7 @@ Death: TypeAlias = Literal["reset", "end"]
 """How a socket that nobody reads ended: cut, or closed in order both ways."""
 
 _IP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_INET, _STREAM = int(socket.AF_INET), int(socket.SOCK_STREAM)
 _LINGER = "hh" if sys.platform == "win32" else "ii"
 _RESET = struct.pack(_LINGER, 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes of the send buffer not yet acknowledged
@@ -60,8 +61,8 @@ class TcpInfo(NamedTuple):
 
 def _options(tcp_user_timeout: float) -> list[tuple[int, int, int]]:
     """Level, option and value of everything :func:`tune` sets here."""
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+    options = [(int(socket.IPPROTO_TCP), int(socket.TCP_NODELAY), 1)]
+    options.append((int(socket.SOL_SOCKET), int(socket.SO_KEEPALIVE), 1))
     wanted = [
         ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
         ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
@@ -74,7 +75,7 @@ def _options(tcp_user_timeout: float) -> list[tuple[int, int, int]]:
     for name, value in wanted:
         option = getattr(socket, name, None)
         if option is not None:
-            options.append((socket.IPPROTO_TCP, option, value))
+            options.append((int(socket.IPPROTO_TCP), int(option), value))
     return options
 
 
@@ -110,16 +111,12 @@ def tune_transport(
     try:
         # uvloop's view builds a socket object for each call; one serves them all.
         # The family is never looked at: every option here belongs to TCP or to any.
-        sock = socket.socket(
-            socket.AF_INET,
-            socket.SOCK_STREAM,
-            socket.IPPROTO_TCP,
-            transport.get_extra_info("socket").fileno(),
-        )
+        fd = transport.get_extra_info("socket").fileno()
+        sock = socket.SocketType(_INET, _STREAM, 0, fd)
     except (AttributeError, OSError, ValueError):
         return  # gone already: whoever reads it learns that from the transport
     try:
-        for level, option, value in options:
+        for level, option, value in options[1:]:  # loops set TCP_NODELAY themselves
             sock.setsockopt(level, option, value)
     except OSError:
         pass  # macOS: EINVAL once the peer has reset

@@ -307,16 +307,16 @@ def test_overflow_is_accepted_to_be_turned_away(loop_name: str) -> None:
 
 
 class Exhausted(socket.socket):
-    """A listening socket whose ``accept`` fails as often as ``errors`` says."""
+    """A listening socket whose ``_accept`` fails as often as ``errors`` says."""
 
     errors: list[int]
     calls = 0
 
-    def accept(self) -> Any:
+    def _accept(self) -> Any:
         self.calls += 1
         if self.errors:
             raise OSError(self.errors.pop(0), "no")
-        return super().accept()
+        return super()._accept()
 
 
 def exhausted(errors: Sequence[int]) -> Exhausted:
