@@ -51,6 +51,7 @@ class CopyOptions:
         object.__setattr__(self, "granularity", min([1.0, *steps]))
 
 
+_UNANSWERED = 3.0  # seconds; longer than Linux holds an ACK of a probe back
 _NEARLY_NOTHING = 4096  # bytes; no kernel's send buffer is full with that
 
 
@@ -93,6 +94,7 @@ class End(_Base):
         "_payload_seen",
         "_quiet_at",
         "_unacked_seen",
+        "_unanswered_at",
         "eof_in",
         "eof_out",
         "kind",
@@ -127,6 +129,7 @@ class End(_Base):
         self.resetting = False
         self._payload_seen = 0
         self._unacked_seen = 0
+        self._unanswered_at = 0.0  # since when the kernel asks without an answer
         self._quiet_at = self.stuck_at = owner.loop.time()
 
     # -- asked of every end --------------------------------------------------------
@@ -215,24 +218,34 @@ class End(_Base):
         Call after :meth:`observe`. A reader that merely stalls answers the kernel's
         probes, so ``TCP_INFO`` tells it from a path on which nothing passes.
         """
-        options = self.owner.options
-        stuck = now - self.stuck_at if self._unacked_seen else 0.0
-        if self.eof_out and 0 < options.half_close_timeout < stuck:
-            return "no progress"
+        if self.eof_out and self._unacked_seen:
+            if 0 < self.owner.options.half_close_timeout < now - self.stuck_at:
+                return "no progress"
         if self.fd < 0:
             return None
         if not self.is_reading and sockopt.poll_dead(self.fd) == "reset":
             return "reset"
-        limit = options.ping_deadline
-        if options.ping and self.kind is not Kind.UNIX and stuck > limit:
+        return "dead path" if self._is_path_dead(now) else None
+
+    def _is_path_dead(self, now: float) -> bool:
+        """Whether the kernel's retransmissions and probes have long had no answer.
+
+        One look proves nothing: each probe is unanswered for a moment, and late in a
+        stall Linux probes so rarely that the last answer may be minutes old.
+        """
+        options = self.owner.options
+        info = None
+        if self._unacked_seen and options.ping and self.kind is not Kind.UNIX:
             info = sockopt.tcp_info(self.socket)
-            if (
-                info is not None
-                and (info.retransmits or info.probes)
-                and info.last_ack_recv > options.ping + limit
-            ):
-                return "dead path"
-        return None
+        if info is None or not (info.retransmits or info.probes):
+            self._unanswered_at = 0.0
+            return False
+        self._unanswered_at = self._unanswered_at or now
+        deadline = options.ping_deadline
+        return (
+            now - self._unanswered_at >= max(deadline / 2, _UNANSWERED)
+            and info.last_ack_recv > options.ping + deadline
+        )
 
     def check_path(self, now: float) -> bool:
         """Reset this end if its path is dead; call after :meth:`observe`."""

@@ -102,3 +102,9 @@ async def send_all(peer: Any, pieces: list[bytes]) -> None:
     """Send all of them, each by a call of its own."""
     for piece in pieces:
         await peer.send(piece)
+
+
+async def give_up(task: asyncio.Task[None]) -> None:
+    """Stop sending, before the socket is closed."""
+    task.cancel()
+    await asyncio.wait([task])

@@ -68,6 +68,9 @@ STW_FASTWS = replace(STW, peer=Peer.FASTWS)
 WTS_FASTWS = replace(WTS, peer=Peer.FASTWS)
 WTS_UNCONFIRMED = replace(WTS, peer=Peer.UNCONFIRMED)
 
+UNIT_KINDS = (TCP, UNIX, TLS, STW, WTS_FASTWS)
+"""One of each class of end."""
+
 
 def every_spec() -> Iterator[Spec]:
     """Raw and WebSocket, both sides, both kinds of peer, over every transport."""

@@ -323,6 +323,7 @@ def test_broken_frame_is_named_and_resets(
             await r.x.send_raw(bytes(frame) + r.x.encode(BINARY, b"after"))
             assert await r.y.read_end() == (b"before", "reset")
             await read_close(r, code)
+            r.x.wire.close()
             assert (await r.result()).reason.startswith("a: protocol error: ")
 
     run_on(loop_name, main())

@@ -55,6 +55,7 @@ def test_only_r_may_follow_f(
             frame = await r.x.next_frame()
             assert (frame.opcode, frame.code) == (CLOSE, 1002)
             await eventually(r.y.wire.was_reset)
+            r.x.wire.close()
             assert (await r.result()).reason.startswith("a: protocol error: ")
 
     run_on(loop_name, main())
