@@ -126,15 +126,24 @@ class HeadHold(Hold):
         assert self.head is not None
         return self.head
 
-    async def read_body_start(self) -> bytes:
-        """A little of what follows the head: enough to quote its first line."""
+    async def read_body_start(self, head: Head) -> bytes:
+        """A little of the body behind ``head``: enough to quote its first line.
+
+        Waits for it no longer than a second, and not for more than there is.
+        """
+        length = head.get("content-length") or ""
+        enough = min(int(length), _BODY_MAX) if length.isdecimal() else _BODY_MAX
+        # A chunk starts with a line that says how long it is (RFC 9112 section 7.1).
+        is_chunked = head.has_token("transfer-encoding", "chunked")
         while self.transport is not None and not self.eof and not self.lost:
-            if b"\n" in self.leftover.strip() or len(self.leftover) > _BODY_MAX:
+            lines = self.leftover.strip().count(b"\n")
+            if lines > is_chunked or len(self.leftover) >= enough:
                 break
             self.transport.resume_reading()
             if not await self._wait(_BODY_WAIT):
                 break
-        return self.leftover[:_BODY_MAX]
+        body = self.leftover[:_BODY_MAX]
+        return body.partition(b"\n")[2] if is_chunked else body
 
     async def finish(self, answer: bytes, linger: float) -> None:
         """Send ``answer``, then read on until the peer closes, at most ``linger``.
@@ -253,7 +262,7 @@ class Upgrader:
                 raise DialTimeout(f"no answer to the upgrade within {limit}") from None
             raise
         if head.status != 101:
-            body = await hold.read_body_start()
+            body = await hold.read_body_start(head)
             raise InvalidStatus(
                 head.status or 0, head.reason, tuple(head.headers), body
             )

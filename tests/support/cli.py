@@ -58,12 +58,14 @@ class Fastws:
 
     Attributes:
         lines: what it wrote to stderr so far.
+        mark: number of the line from which on a test looks at them.
     """
 
     def __init__(
         self, *arguments: str, fds: tuple[int, ...] = (), **variables: str
     ) -> None:
         self.lines: list[str] = []
+        self.mark = 0
         self.arguments = arguments
         self._news = threading.Condition()
         self._ended = False
@@ -160,8 +162,14 @@ class Fastws:
         ticks = int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def wait_for(self, pattern: str, timeout: float = SHORT, start: int = 0) -> str:
-        """The first line from number ``start`` on that matches; fails after it."""
+    def wait_for(
+        self, pattern: str, timeout: float = SHORT, start: int | None = None
+    ) -> str:
+        """The first line that matches, from ``start`` or the mark on.
+
+        Fails when there is none within ``timeout`` seconds.
+        """
+        start = self.mark if start is None else start
         find = re.compile(pattern).search
         deadline = time.monotonic() + timeout
         with self._news:
@@ -176,9 +184,19 @@ class Fastws:
                 self._news.wait(left)
 
     def count(self, pattern: str) -> int:
-        """How many lines match."""
+        """How many lines match, from the mark on."""
         find = re.compile(pattern).search
-        return sum(1 for line in list(self.lines) if find(line))
+        return sum(1 for line in self.lines[self.mark :] if find(line))
+
+    def mark_when_quiet(self, files: int) -> None:
+        """Mark here, once it holds no more than ``files`` descriptors (Linux)."""
+        eventually(lambda: self.files() <= files, LONG)
+        time.sleep(UNIT / 20)  # the line follows the descriptor's end
+        self.mark = len(self.lines)
+
+    def files(self) -> int:
+        """How many descriptors it holds (Linux)."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def signal(self, number: int) -> None:
         """Send a signal."""

@@ -89,6 +89,14 @@ class Service:
         assert not self.errors
 
 
+class Switch(Service):
+    """A service that handles its next connections with ``next``."""
+
+    def __init__(self, handle: Handler) -> None:
+        self.next = handle
+        super().__init__(lambda sock: self.next(sock))
+
+
 def echo(sock: Any) -> None:
     """Send back what comes, and after its end, the end."""
     block = bytearray(BLOCK)
@@ -167,6 +175,19 @@ def is_reset_by(port: int) -> bool:
             return ends_with_reset(sock)
     except ConnectionResetError:
         return True
+
+
+class Bystander:
+    """A connection that must not notice anything."""
+
+    def __init__(self, say: Callable[[bytes], bytes]) -> None:
+        self.say = say
+        self.number = 0
+
+    def check(self) -> None:
+        self.number += 1
+        message = b"still here %d" % self.number
+        assert self.say(message) == message
 
 
 def odd_chunks(total: int, seed: int) -> Iterator[memoryview]:

@@ -283,6 +283,32 @@ def test_refusal_keeps_fields_and_body(loop_name: str) -> None:
 
 @both_loops
 @pytest.mark.parametrize(
+    ("fields", "sent", "quoted"),
+    [
+        (b"Content-Length: 0\r\n", b"", b""),
+        (b"Content-Length: 3\r\n", b"abc", b"abc"),
+        (b"Content-Length: 9\r\n", b"line\nmore", b"line"),
+        (b"Transfer-Encoding: chunked\r\n", b"5\r\nabc\nd\r\n0\r\n\r\n", b"abc"),
+        (b"", b"until the end\n" + b"x" * 10_000, b"until the end"),
+    ],
+    ids=["empty", "short", "lines", "chunked", "unlimited"],
+)
+def test_body_is_not_waited_for_once_it_is_there(
+    loop_name: str, fields: bytes, sent: bytes, quoted: bytes
+) -> None:
+    async def main() -> None:
+        answer = b"HTTP/1.1 403 Forbidden\r\n" + fields + b"\r\n" + sent
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(InvalidStatus) as caught:
+            await upgrade(answering(lambda key: answer))
+        assert caught.value.body.partition(b"\n")[0] == quoted
+        assert asyncio.get_running_loop().time() - started < 8 * UNIT
+
+    run_on(loop_name, main())
+
+
+@both_loops
+@pytest.mark.parametrize(
     ("serve", "words"),
     [
         (answering(lambda key: b"SSH-2.0-x\r\n"), "not an HTTP/1 response"),
