@@ -405,7 +405,7 @@ def push_while_readers_sleep(total: int) -> None:
 
 
 def test_a13_stalled_readers_stop_their_writers() -> None:
-    push_while_readers_sleep(32 << 20)
+    push_while_readers_sleep(48 << 20)  # more than three pairs of sockets buffer
 
 
 @pytest.mark.slow
