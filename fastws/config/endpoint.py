@@ -18,9 +18,12 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 _MAX_PATH = 107  # bytes of a socket path on Linux, without its NUL
 _LISTEN_HINT = (
     "write PORT (loopback), :PORT (all interfaces), HOST:PORT, [V6]:PORT,"
-    " unix:/PATH or fd:NUMBER"
+    " unix:/PATH, fd:NUMBER, udp:PORT, inetd: or - for standard input and output"
 )
-_TARGET_HINT = "write HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:/PATH"
+_UDP_HINT = "write udp:PORT (loopback), udp::PORT (all interfaces) or udp:HOST:PORT"
+_TARGET_HINT = (
+    "write HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix:/PATH or udp:HOST:PORT"
+)
 
 
 def is_ip(host: str) -> bool:
@@ -102,17 +105,18 @@ class Listen:
     """Where to listen.
 
     Attributes:
-        kind: ``tcp``, ``unix`` or ``fd``.
-        hosts: addresses or names to bind, TCP only; all share ``port``.
+        kind: ``tcp``, ``unix``, ``fd``, ``udp``; ``stdio`` for standard input and
+            output, ``inetd`` for a connected socket on descriptor 0.
+        hosts: addresses or names to bind, TCP and UDP only; all share ``port``.
         optional: the hosts that may be missing on this machine; at least one of
             ``hosts`` must be bound all the same.
-        port: 0 to 65535; 0 takes a free one. TCP only.
+        port: 0 to 65535; 0 takes a free one. TCP and UDP only.
         path: of the socket file, unix only.
         fd: number of an inherited listening socket, fd only.
         text: as written.
     """
 
-    kind: Literal["tcp", "unix", "fd"]
+    kind: Literal["tcp", "unix", "fd", "udp", "stdio", "inetd"]
     hosts: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
     port: int = 0
@@ -125,12 +129,19 @@ class Listen:
         """Read ``port``, ``:port``, ``*:port``, ``host:port``, ``unix:``, ``fd:``.
 
         A bare port and ``localhost`` mean 127.0.0.1 and, where it exists, ::1;
-        ``:port`` and ``*:port`` mean all interfaces, IPv4 and IPv6.
+        ``:port`` and ``*:port`` mean all interfaces, IPv4 and IPv6. ``udp:`` takes
+        the same forms; ``-`` and ``inetd:`` name what the process was started with.
 
         Raises:
             ValueError: none of these forms.
         """
         bare = text.strip()
+        if bare == "-":
+            return cls("stdio", text=bare)
+        if bare == "inetd:":
+            return cls("inetd", text=bare)
+        if bare[:4].lower() == "udp:":
+            return cls._inet(bare[4:].removeprefix("//"), "udp", bare)
         if bare.startswith("unix:"):
             return cls("unix", path=_socket_path(bare), text=bare)
         if bare.startswith("fd:"):
@@ -138,29 +149,32 @@ class Listen:
             if not re.fullmatch(r"[0-9]{1,9}", number):
                 raise ValueError(f"{text!r}: write fd:3, the number of a descriptor")
             return cls("fd", fd=int(number), text=bare)
-        short = _strip_scheme(bare, ("tcp",), _LISTEN_HINT)
-        if short.isdigit():
-            return cls._tcp("localhost", short, bare)
-        host, colon, port = short.rpartition(":")
-        if not colon or short.endswith("]"):
-            raise ValueError(f"{text!r} is not an address; {_LISTEN_HINT}")
-        return cls._tcp("*" if not host or host == "*" else _host(host), port, bare)
+        return cls._inet(_strip_scheme(bare, ("tcp",), _LISTEN_HINT), "tcp", bare)
 
     @classmethod
-    def _tcp(cls, host: str, port: str, text: str) -> Self:
+    def _inet(cls, short: str, kind: Literal["tcp", "udp"], text: str) -> Self:
+        """A port, with or without a host, of either protocol."""
+        if short.isdigit():
+            host, port = "localhost", short
+        else:
+            host, colon, port = short.rpartition(":")
+            if not colon or short.endswith("]"):
+                hint = _UDP_HINT if kind == "udp" else _LISTEN_HINT
+                raise ValueError(f"{text!r} is not an address; {hint}")
+            host = "*" if not host or host == "*" else _host(host)
         number = _port(port, low=0)
         if host == "*":
             both = ("0.0.0.0", "::")
-            return cls("tcp", both, frozenset(both), number, text=text)
+            return cls(kind, both, frozenset(both), number, text=text)
         if host.lower() == "localhost":
             pair = ("127.0.0.1", "::1")
-            return cls("tcp", pair, frozenset({"::1"}), number, text=text)
-        return cls("tcp", (host,), frozenset(), number, text=text)
+            return cls(kind, pair, frozenset({"::1"}), number, text=text)
+        return cls(kind, (host,), frozenset(), number, text=text)
 
     @property
     def is_loopback(self) -> bool:
         """Only this machine can connect (never claimed of an inherited socket)."""
-        if self.kind == "tcp":
+        if self.kind in ("tcp", "udp"):
             return all(is_loopback(host) for host in self.hosts)
         return self.kind == "unix"
 
@@ -237,28 +251,36 @@ class WsUrl:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The TCP or unix service that wts connects to.
+    """The TCP, unix or UDP service that wts connects to.
 
     Attributes:
         tls: speak TLS to it.
         address: ``(host, port)`` or a path.
         host: name or literal for TLS; empty for unix.
         text: as written.
+        udp: datagrams, one a message.
     """
 
     tls: bool
     address: Address
     host: str
     text: str = ""
+    udp: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``host:port``, ``tcp://host:port``, ``tls://host:port``, ``unix:/path``.
+        """Read ``host:port``, ``tcp://…``, ``tls://…``, ``unix:/path``, ``udp:…``.
 
         Raises:
             ValueError: none of these forms.
         """
         bare = text.strip()
+        if bare[:4].lower() == "udp:":
+            short = bare[4:].removeprefix("//").removesuffix("/")
+            if short.isdigit():
+                raise ValueError(f"{bare!r} has no host; write udp:127.0.0.1:{short}")
+            host, port = _host_port(short)
+            return cls(False, (host, port), host, bare, udp=True)
         if bare.startswith("unix:"):
             return cls(False, _socket_path(bare), "", bare)
         if bare.isdigit():

@@ -41,6 +41,48 @@ def test_accept_tcp_listen(
 
 
 @pytest.mark.parametrize(
+    ("text", "hosts", "optional", "port"),
+    [
+        ("udp:51820", *LOOPBACK, 51820),
+        ("udp://localhost:51820", *LOOPBACK, 51820),
+        ("udp::51820", *EVERYWHERE, 51820),
+        ("UDP:*:0", *EVERYWHERE, 0),
+        ("udp:192.0.2.1:53", ("192.0.2.1",), set(), 53),
+        ("udp:[::1]:53", ("::1",), set(), 53),
+    ],
+)
+def test_accept_udp_listen(
+    text: str, hosts: tuple[str, ...], optional: set[str], port: int
+) -> None:
+    listen = Listen.parse(text)
+    assert listen == Listen("udp", hosts, frozenset(optional), port, text=text)
+    assert Listen.parse(str(listen)) == listen
+    assert listen.is_loopback is (hosts == LOOPBACK[0] or hosts == ("::1",))
+
+
+@pytest.mark.parametrize(("text", "kind"), [("-", "stdio"), ("inetd:", "inetd")])
+def test_accept_what_the_process_was_started_with(text: str, kind: str) -> None:
+    listen = Listen.parse(text)
+    assert (listen.kind, listen.hosts, str(listen)) == (kind, (), text)
+    assert not listen.is_loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("udp:127.0.0.1:51820", ("127.0.0.1", 51820)),
+        ("udp://wg.example:1/", ("wg.example", 1)),
+        ("udp:[::1]:53", ("::1", 53)),
+    ],
+)
+def test_accept_udp_target(text: str, address: tuple[str, int]) -> None:
+    target = Target.parse(text)
+    assert target == Target(False, address, address[0], text, udp=True)
+    assert Target.parse(str(target)) == target
+    assert not Target.parse(f"{text.removeprefix('udp:').strip('/')}").udp
+
+
+@pytest.mark.parametrize(
     ("text", "path"),
     [
         ("unix:/run/x.sock", "/run/x.sock"),
@@ -86,6 +128,10 @@ def test_accept_descriptor() -> None:
         ("http://h:80", "http:// does not belong here"),
         ("fd:x", "write fd:3"),
         ("fd:-1", "write fd:3"),
+        ("udp:", "write udp:PORT"),
+        ("udp:h", "write udp:PORT"),
+        ("udp:65536", "write 0 to 65535"),
+        ("stdio", "or - for standard input"),
         ("unix:", "write unix:/PATH"),
         ("unix:/a\0b", "write unix:/PATH"),
         ("unix:/" + "p" * 107, "longer than 107 bytes"),
@@ -204,6 +250,8 @@ def test_accept_target(text: str, tls: bool, host: str, port: int) -> None:
         ("h:0", "write 1 to 65535"),
         ("h:22/x", "write 1 to 65535"),
         ("ws://h:1", "ws:// does not belong here"),
+        ("udp:51820", "write udp:127.0.0.1:51820"),
+        ("udp:h:0", "write 1 to 65535"),
         ("", "has no port"),
     ],
 )
