@@ -15,7 +15,7 @@ import asyncio
 from typing import Any
 
 from fastws import _consts
-from fastws._consts import HEADROOM, READ_MIN, SCRATCH_SIZE
+from fastws._consts import HEADROOM, READ_MIN
 from fastws._speedups_py import (
     FrameDecoder,
     MaskKeys,
@@ -26,6 +26,10 @@ from fastws._speedups_py import (
 )
 from fastws.exceptions import RemoteProtocolError
 from fastws.typing import BytesLike
+
+# A buffer that a transport keeps is kept whole here, so reads stay smaller than in the
+# compiled twin, which gives back the part that was sent.
+READ_MAX = 256 * 1024
 
 
 class Scratch:
@@ -124,7 +128,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         self.payload_in = 0
         self.payload_out = 0
         self.reads = 0
-        self.read_limit = SCRATCH_SIZE
+        self.read_limit = READ_MAX
         self._read_size = READ_MIN
         self._requested = 0
         self._validator: Utf8Validator | None = None
@@ -165,23 +169,23 @@ class CopyEnd(asyncio.BufferedProtocol):
         pass
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        limit = SCRATCH_SIZE if self.peer is None else self.peer.read_limit
-        size = max(min(self._read_size, limit), min(sizehint, SCRATCH_SIZE))
+        limit = READ_MAX if self.peer is None else self.peer.read_limit
+        size = max(min(self._read_size, limit), min(sizehint, READ_MAX))
         self._requested = size
         return self.scratch.grow(size)
 
     def buffer_updated(self, nbytes: int) -> None:
         if nbytes < self._requested:
             self._read_size = READ_MIN
-        elif self._read_size < SCRATCH_SIZE:
+        elif self._read_size < READ_MAX:
             self._read_size *= 2
         self._receive(nbytes)
 
     def feed(self, data: BytesLike) -> None:
         """Take ``data`` (copied) as if it had just been read."""
         view = memoryview(data)
-        for start in range(0, len(view), SCRATCH_SIZE):
-            piece = view[start : start + SCRATCH_SIZE]
+        for start in range(0, len(view), READ_MAX):
+            piece = view[start : start + READ_MAX]
             self.scratch.grow(len(piece))[:] = piece
             self._receive(len(piece))
 

@@ -15,7 +15,6 @@ from websockets.sync.client import connect as ws_connect
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as ws_serve
 
-import fastws
 from tests.support import rawws
 from tests.support.certs import certs, plain_server_context
 from tests.support.cli import eventually, stw, tunnel, wts
@@ -338,8 +337,8 @@ def test_a12_stw_resets_when_the_server_is_down() -> None:
 
 
 STALLED = 6  # connections at once
-# What each may hold: the documented bound, and for the pure twin two blocks of 2 MiB.
-LIMIT = 512 << 10 if fastws.BACKEND == "cython" else 4 << 20
+# What each may hold: the documented bound.
+LIMIT = 512 << 10
 SHARED = 4 << 20  # bytes: memory of the loop that comes and goes
 
 
