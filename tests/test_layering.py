@@ -53,6 +53,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "units",
             "endpoint",
             "fields",
+            "proxy",
             "schema",
             "options",
             "load",
@@ -68,6 +69,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "resolve",
             "bind",
             "dial",
+            "proxy",
             "listen",
             "ends",
             "sweep",
@@ -96,7 +98,15 @@ LAYERS: list[dict[str, list[str]]] = [
     {"proxy": ["udp", "serve", "__init__"]},
     {
         "ws": ["stream", "connect", "serve", "__init__"],
-        "modes": ["runner", "tcp_to_ws", "ws_to_tcp", "demo", "__init__"],
+        "modes": [
+            "runner",
+            "header_file",
+            "way_out",
+            "tcp_to_ws",
+            "ws_to_tcp",
+            "demo",
+            "__init__",
+        ],
     },
     {"app": ["app"], "asgi": ["asgi"], "testing": ["testing"]},
     {"cli": ["log", "options", "serve", "stw", "wts", "demo", "main", "__init__"]},
@@ -113,6 +123,8 @@ NOT_IN_WIRE = {
     *("uvloop", "uuid"),
 }
 OPTIONAL = {"aiofastnet", "cryptography", "h2", "prometheus_client", "redis", "rich"}
+# Loaded when it is first used.
+OPTIONAL |= {"python_socks"}
 # Not to be had on Windows.
 OPTIONAL |= {"uvloop", "fcntl", "resource", "termios"}
 DYNAMIC = {"fastws", "fastws.app"}

@@ -91,9 +91,9 @@ class ModeOption(click.Option):
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The variable, or for a secret the contents of the file it may name."""
         value = super().resolve_envvar_value(ctx)
-        if not self.row.secret:
+        variable = self.row.file_variable(self.mode)
+        if not variable:
             return value
-        variable = self.row.variable + "_FILE"
         name = os.environ.get(variable)
         if not name:
             return value
@@ -111,8 +111,9 @@ class ModeOption(click.Option):
             return self.row.flag
         if ctx.get_parameter_source(self.name) is not ParameterSource.ENVIRONMENT:
             return self.row.flag
-        if self.row.secret and not os.environ.get(self.row.variable):
-            return self.row.variable + "_FILE"
+        file_variable = self.row.file_variable(self.mode)
+        if file_variable and not os.environ.get(self.row.variable):
+            return file_variable
         return self.row.variable
 
     def get_error_hint(self, ctx: click.Context | None) -> str:

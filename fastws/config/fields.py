@@ -14,6 +14,7 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]+)")
 _SENSITIVE = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
+_DEVICE = re.compile(r"[^\s/\x00-\x1f\x7f]{1,15}")  # Linux IFNAMSIZ less its NUL
 _OWN_OPTION = {"host": "host", "origin": "origin"}
 _OWN_PREFIX = "sec-websocket-"
 _OURS = frozenset(
@@ -112,4 +113,36 @@ def parse_server_name(text: str) -> str:
     """Check a TLS server name (RFC 6066 section 3): a DNS name, no address."""
     if is_ip(text) or not _AUTHORITY.fullmatch(text) or set(text) & {*":["}:
         raise ValueError(f"{text!r} is not a server name; write a DNS name")
+    return text
+
+
+def parse_bearer(text: str) -> str:
+    """Check a bearer token (RFC 6750 section 2.1); error texts never repeat it."""
+    token = text.strip()
+    if not _VISIBLE.fullmatch(token):
+        raise ValueError("the token must be one word of printable ASCII")
+    return Secret(token)
+
+
+def parse_basic(text: str) -> str:
+    """Check ``USER:PASSWORD`` (RFC 7617 section 2); error texts never repeat it."""
+    pair = text.strip("\r\n")
+    if ":" not in pair:
+        raise ValueError("user and password have no colon between them; USER:PASSWORD")
+    if not pair.isprintable():
+        raise ValueError("user or password holds a control character")
+    return Secret(pair)
+
+
+def parse_source(text: str) -> str:
+    """Check a local address to connect from."""
+    if not is_ip(text):
+        raise ValueError(f"{text!r} is not an IP address of this machine")
+    return text
+
+
+def parse_device(text: str) -> str:
+    """Check the name of a network interface."""
+    if not _DEVICE.fullmatch(text):
+        raise ValueError(f"{text!r} is not a network interface; write one as eth0")
     return text

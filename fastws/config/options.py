@@ -12,6 +12,7 @@ import msgspec
 
 from fastws.config import fields as f
 from fastws.config.endpoint import ConnectTo
+from fastws.config.proxy import ProxyUrl
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.config.units import (
     format_duration,
@@ -110,6 +111,16 @@ class Option:
         """Name of the environment variable: ``FASTWS_PING``."""
         return "FASTWS_" + self.flag.removeprefix("--").replace("-", "_").upper()
 
+    def file_variable(self, mode: str) -> str:
+        """Variable that names a file with the value; empty where there is none.
+
+        One that is already another option's is left to that: in stw
+        ``FASTWS_HEADER_FILE`` is ``--header-file``, read at each connection.
+        """
+        name = self.variable + "_FILE"
+        taken = any(option.variable == name for option in options_of(mode))
+        return name if self.secret and not taken else ""
+
     def group_in(self, mode: str) -> str:
         """The heading in the help of ``mode``."""
         return self.group if isinstance(self.group, str) else self.group[mode]
@@ -133,6 +144,7 @@ class Option:
 _HTTP = "Handshake"
 _TLS = {"stw": "TLS (wss:// only)", "wts": "TLS to TARGET (tls:// only)"}
 _TLS_IN = {"stw": "TLS (wss:// only)", "wts": "TLS on LISTEN"}
+_OUT = "Way out"
 _TIMES = "Keep-alive and time-outs"
 _LIMITS = "Limits"
 _RUN = "Start, stop and log"
@@ -179,6 +191,26 @@ OPTIONS: Sequence[Option] = (
         "dial this instead of the URL's address; Host and SNI stay",
     ),
     Option(
+        "--header-file",
+        FILE,
+        _HTTP,
+        "more such fields, one a line, read again for each connection",
+    ),
+    Option(
+        "--bearer",
+        Kind("TOKEN", f.parse_bearer),
+        _HTTP,
+        "send Authorization: Bearer TOKEN",
+        secret=True,
+    ),
+    Option(
+        "--basic",
+        Kind("USER:PASSWORD", f.parse_basic),
+        _HTTP,
+        "send Authorization: Basic with these",
+        secret=True,
+    ),
+    Option(
         "--no-fastws",
         FLAG,
         _HTTP,
@@ -204,6 +236,27 @@ OPTIONS: Sequence[Option] = (
     Option("--insecure", FLAG, _TLS, "do not verify the server's certificate"),
     Option("--target-cert", FILE, _TLS, "client certificate (PEM) for the target"),
     Option("--target-key", FILE, _TLS, "key of that certificate (PEM)"),
+    Option(
+        "--proxy",
+        Kind("URL", ProxyUrl.parse),
+        _OUT,
+        "http://, https://, socks5:// or socks5h://[USER:PASSWORD@]HOST:PORT;"
+        " none: not even that of HTTPS_PROXY or HTTP_PROXY",
+        secret=True,
+    ),
+    Option(
+        "--retry",
+        Kind("COUNT", parse_count),
+        _OUT,
+        "attempts for one client, within --connect-timeout",
+    ),
+    Option("--source", Kind("ADDRESS", f.parse_source), _OUT, "connect from this"),
+    Option(
+        "--bind-device",
+        Kind("NAME", f.parse_device),
+        _OUT,
+        "connect through this network interface (Linux)",
+    ),
     Option("--ping", TIME, _TIMES, "time between pings, 0 for none", off=True),
     Option(
         "--ping-deadline", TIME, _TIMES, "silence after a ping until the peer is dead"

@@ -5,6 +5,7 @@ are seconds, sizes are bytes. Wrong values raise :class:`ConfigError` with the
 attribute's name as ``path``; files are opened later, by the layer that uses them.
 """
 
+import base64
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
@@ -16,6 +17,7 @@ from fastws import _consts as c
 from fastws.config import fields as f
 from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl, is_ip
 from fastws.config.endpoint import is_loopback as loops_back
+from fastws.config.proxy import ProxyUrl
 from fastws.exceptions import ConfigError
 
 T = TypeVar("T")
@@ -128,6 +130,14 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         connect_to: address to dial instead of the URL's; text is parsed.
         on_eof: after a TCP end, ``hold`` the Close for a late answer (strangers
             only) or ``close`` at once.
+        proxy: what connects on our behalf; text is parsed. Without it the variables
+            of the process may name one, see :mod:`fastws.config.proxy`.
+        retry: attempts for one TCP client, within ``connect_timeout``.
+        header_file: further fields of the request, read again for each.
+        bearer: token of the Authorization field.
+        basic: ``user:password`` of that field.
+        source: address to connect from.
+        bind_device: network interface to connect through (Linux).
     """
 
     listen: Parsed[Listen]
@@ -141,6 +151,13 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure: bool = False
     connect_to: Parsed[ConnectTo | None] = None  # type: ignore[assignment]
     on_eof: Literal["hold", "close"] = "hold"
+    proxy: Parsed[ProxyUrl | None] = None  # type: ignore[assignment]
+    retry: int = 1
+    header_file: str | None = None
+    bearer: str | None = None
+    basic: str | None = None
+    source: str | None = None
+    bind_device: str | None = None
 
     def __post_init__(self) -> None:
         ModeSpec.__post_init__(self)
@@ -159,7 +176,37 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             _refuse(self, names, "only means something with a wss:// URL")
         _check_pair(self, "cert", "key")
         _check_trust(self)
-        _check_loop(self.listen, self.dial_address)
+        self._check_way_out()
+
+    def _check_way_out(self) -> None:
+        if self.proxy is not None:
+            _parse(self, "proxy", ProxyUrl)
+        if not _is_count(self.retry) or not 1 <= self.retry <= 100:
+            raise ConfigError("retry", "must be a whole number from 1 to 100")
+        _text(self, "source", f.parse_source)
+        _text(self, "bind_device", f.parse_device)
+        _text(self, "bearer", f.parse_bearer)
+        _text(self, "basic", f.parse_basic)
+        given = [name.lower() for name, _ in self.headers]
+        for name in ("bearer", "basic"):
+            if getattr(self, name) is not None and "authorization" in given:
+                raise ConfigError(name, "contradicts the header Authorization")
+        if self.bearer is not None and self.basic is not None:
+            raise ConfigError("basic", "contradicts bearer; give one of the two")
+        if self.proxy is None or self.proxy.is_off:
+            _check_loop(self.listen, self.dial_address)
+        else:
+            _check_loop(self.listen, self.proxy.address)
+
+    @property
+    def authorization(self) -> str | None:
+        """Value of the Authorization field that ``bearer`` or ``basic`` ask for."""
+        if self.bearer is not None:
+            return f.Secret(f"Bearer {self.bearer}")
+        if self.basic is not None:
+            pair = base64.b64encode(self.basic.encode()).decode()
+            return f.Secret(f"Basic {pair}")
+        return None
 
     @property
     def dial_address(self) -> tuple[str, int]:

@@ -10,12 +10,19 @@ from typing import Any
 
 from fastws.config.schema import TcpToWs
 from fastws.exceptions import DialError, FastwsError, InvalidStatus
+from fastws.modes.header_file import HeaderFile
 from fastws.modes.runner import Runner, naming_options, new_id
+from fastws.modes.way_out import (
+    describe_refusal,
+    insist,
+    make_dialer,
+    make_upgrader,
+    open_header_file,
+)
 from fastws.net import sockopt
-from fastws.net.dial import Dialer
+from fastws.net.proxy import ProxyDialer
 from fastws.net.stream import ByteStream, Hold, describe, kind_of
 from fastws.net.tls import client_context
-from fastws.net.upgrade import Upgrader
 from fastws.net.websocket import WebSocketStream
 
 
@@ -27,27 +34,14 @@ class TcpToWsRunner(Runner):
 
     def __init__(self, spec: TcpToWs) -> None:
         super().__init__(spec, spec.listen)
-        url = spec.upstream
-        self.upgrader = Upgrader(
-            url.target,
-            spec.host or url.host_header,
-            origin=spec.origin,
-            subprotocols=spec.subprotocol,
-            headers=spec.headers,
-            fastws=spec.fastws,
-        )
+        self.upgrader = make_upgrader(spec)
+        self.header_file: HeaderFile | None = None
 
     def listener_options(self) -> dict[str, Any]:
-        spec = self.spec
-        self.dialer = Dialer(
-            spec.dial_address,
-            tls=self._tls(),
-            server_hostname=spec.server_name,
-            connect_timeout=spec.connect_timeout,
-            handshake_timeout=spec.handshake_timeout,
-            linger=spec.linger,
-            tcp_user_timeout=spec.tcp_user_timeout,
-        )
+        self.dialer = make_dialer(self.spec, self._tls())
+        self.header_file = open_header_file(self.spec)
+        if self.header_file is not None:
+            self.upgrader = make_upgrader(self.spec, self.header_file.fields)
         return {}
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -63,7 +57,10 @@ class TcpToWsRunner(Runner):
         self.dialer.tls = self._tls()
 
     def describe(self) -> str:
-        return self.spec.upstream.display
+        text = self.spec.upstream.display
+        if isinstance(self.dialer, ProxyDialer):
+            text += f" through {self.dialer.proxy_name}"
+        return text
 
     async def handle(self, transport: Any, protocol: Hold) -> None:
         transport.pause_reading()
@@ -82,25 +79,24 @@ class TcpToWsRunner(Runner):
         await self.copy(down, up, who, ident)
 
     async def _connect(self, ident: str) -> WebSocketStream:
-        """Dial and upgrade; both together take no longer than their two limits."""
+        """Dial and upgrade, as often as ``--retry`` says."""
         spec = self.spec
+        if spec.retry == 1:
+            return await self._attempt(ident, spec.connect_timeout)
+        return await insist(
+            lambda left: self._attempt(ident, left), spec.retry, spec.connect_timeout
+        )
+
+    async def _attempt(self, ident: str, limit: float) -> WebSocketStream:
+        """Dial and upgrade; both together take no longer than their two limits."""
+        spec, file = self.spec, self.header_file
+        if file is not None and file.refresh():
+            self.upgrader = make_upgrader(spec, file.fields)
         clock = asyncio.get_running_loop().time
-        deadline = clock() + spec.connect_timeout + spec.handshake_timeout
-        stream = await self.dialer.dial()
+        deadline = clock() + limit + spec.handshake_timeout
+        stream = await self.dialer.dial(limit)
         timeout = min(spec.handshake_timeout, deadline - clock())
         try:
             return await self.upgrader.upgrade(stream, ident, timeout)
         except InvalidStatus as error:
             raise DialError(describe_refusal(error)) from error
-
-
-def describe_refusal(error: InvalidStatus) -> str:
-    """Status, who said so, where to, and the first line of the body."""
-    text = f"the server answered {error}"
-    for name, value in error.fields:
-        if name.lower() in ("server", "via", "location", "cf-ray", "retry-after"):
-            text += f", {name}: {value}"
-    line = error.body.strip().partition(b"\n")[0].strip()[:200]
-    if line:
-        text += f", body: {line.decode('utf-8', 'replace')!r}"
-    return text

@@ -8,6 +8,7 @@ text says what, where and why, and leaves nothing open.
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from fastws.typing import Address
 
 # A unix listener with a full backlog refuses at once; asked again after this, s.
 _UNIX_RETRY = 0.01
+_IP_BIND_ADDRESS_NO_PORT = 24  # Linux; the socket module has it from 3.12 on
 
 
 class Deadline:
@@ -65,6 +67,62 @@ class Deadline:
                 raise TimeoutError from exc
 
 
+class Outlet:
+    """Where connections leave this machine.
+
+    Args:
+        source: address of this machine to connect from, an IPv6 one without brackets.
+        device: network interface to connect through (Linux).
+
+    Raises:
+        NoUpstream: this system cannot bind sockets to an interface.
+        ValueError: ``source`` is no address.
+    """
+
+    __slots__ = ("_device", "_sockaddr", "family", "source")
+
+    def __init__(self, source: str | None = None, device: str | None = None) -> None:
+        info = None if source is None else parse_literal(source, 0)
+        if source is not None and info is None:
+            raise ValueError(f"{source!r} is not an address")
+        if device is not None and not hasattr(socket, "SO_BINDTODEVICE"):
+            raise NoUpstream("this system cannot bind to an interface")
+        self.source = source
+        self.family = None if info is None else info.family
+        self._sockaddr = None if info is None else info.sockaddr
+        self._device = device
+
+    def usable(self, infos: Sequence[AddrInfo]) -> Sequence[AddrInfo]:
+        """Those of ``infos`` that can be reached from ``source``.
+
+        Raises:
+            OSError: none can.
+        """
+        if self.family is None:
+            return infos
+        found = [info for info in infos if info.family == self.family]
+        if not found:
+            kind = "IPv6" if self.family == socket.AF_INET6 else "IPv4"
+            raise OSError(f"no {kind} address to reach from --source {self.source}")
+        return found
+
+    def apply(self, sock: socket.socket) -> None:
+        """Bind a fresh socket; an OSError names the option."""
+        option = f"--bind-device {self._device}"
+        try:
+            if self._device is not None:
+                # Not on every system, hence not in every stub file.
+                number: int = getattr(socket, "SO_BINDTODEVICE", 0)
+                sock.setsockopt(socket.SOL_SOCKET, number, self._device.encode())
+            if self._sockaddr is not None:
+                option = f"--source {self.source}"
+                if sys.platform == "linux":  # the port is taken as late as by connect
+                    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind(self._sockaddr)
+        except OSError as exc:
+            raise OSError(f"{option}: {explain_os(exc)}") from exc
+
+
 class Dialer:
     """Opens one upstream, any number of times, also at the same time.
 
@@ -78,6 +136,7 @@ class Dialer:
         handshake_timeout: seconds for the TLS handshake after that.
         linger: seconds a closing TLS transport waits for its peer.
         tcp_user_timeout: seconds, see :func:`fastws.net.sockopt.tune`; 0 is off.
+        outlet: address and interface to leave by; unix sockets have none.
     """
 
     __slots__ = (
@@ -87,6 +146,7 @@ class Dialer:
         "handshake_timeout",
         "linger",
         "name",
+        "outlet",
         "server_hostname",
         "tcp_user_timeout",
         "tls",
@@ -102,6 +162,7 @@ class Dialer:
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         linger: float = LINGER,
         tcp_user_timeout: float = 0.0,
+        outlet: Outlet | None = None,
     ) -> None:
         self._literal: tuple[AddrInfo, ...] = ()
         if isinstance(address, str):
@@ -122,12 +183,16 @@ class Dialer:
         self.handshake_timeout = handshake_timeout
         self.linger = linger
         self.tcp_user_timeout = tcp_user_timeout
+        self.outlet = outlet
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{' TLS' if self.tls else ''}>"
 
-    async def dial(self) -> ByteStream:
+    async def dial(self, timeout: float | None = None) -> ByteStream:
         """Open the upstream.
+
+        Args:
+            timeout: seconds, in place of ``connect_timeout``.
 
         Returns:
             A connected stream, owned by the caller: options set, reading paused, its
@@ -139,7 +204,7 @@ class Dialer:
             NoUpstream: refused, unreachable, unknown name, TLS failure.
         """
         loop = asyncio.get_running_loop()
-        limit = self.connect_timeout
+        limit = self.connect_timeout if timeout is None else timeout
         infos: Sequence[AddrInfo] = self._literal
         if not infos and isinstance(self.address, tuple):
             started = loop.time()
@@ -147,11 +212,11 @@ class Dialer:
             limit -= loop.time() - started
         try:
             with Deadline(loop, limit):
-                if len(infos) == 1 and self.tls is None:
+                if len(infos) == 1 and self.tls is None and self.outlet is None:
                     return await self._open_one(loop, infos[0])
                 sock = await self._connect(infos)
                 if self.tls is None:
-                    return await _open(loop, sock)
+                    return await open_stream(loop, sock)
         except TimeoutError as exc:
             text = f"not connected within {self.connect_timeout:g} s"
             if exc.errno is not None:  # the system gave up before we did
@@ -159,7 +224,7 @@ class Dialer:
             raise DialTimeout(f"{self.name}: {text}") from exc
         except OSError as exc:
             raise NoUpstream(f"{self.name}: {explain_os(exc)}") from exc
-        return await self._start_tls(sock, self.tls)
+        return await self.start_tls(sock, self.tls)
 
     async def _open_one(
         self, loop: asyncio.AbstractEventLoop, info: AddrInfo
@@ -177,11 +242,30 @@ class Dialer:
         """A connected socket, for a path, several addresses, or TLS."""
         if isinstance(self.address, str):
             return await _connect_unix(self.address)
+        outlet = self.outlet
+        if outlet is not None:
+            infos = outlet.usable(infos)
         if len(infos) == 1:
-            return await _connect_tcp(infos[0], self.tcp_user_timeout)
-        return await _race(_interleave(infos), self.tcp_user_timeout)
+            return await _connect_tcp(infos[0], self.tcp_user_timeout, outlet)
+        return await _race(_interleave(infos), self.tcp_user_timeout, outlet)
 
-    async def _start_tls(
+    async def connect(self) -> socket.socket:
+        """Resolve and connect, no more; the caller limits the time.
+
+        Returns:
+            A connected, non-blocking socket, owned by the caller.
+
+        Raises:
+            DialError: the name cannot be resolved.
+            OSError: no connection; :func:`fastws.net.tls.explain_os` says why.
+        """
+        infos: Sequence[AddrInfo] = self._literal
+        if not infos and isinstance(self.address, tuple):
+            timeout = min(self.connect_timeout, RESOLVE_TIMEOUT)
+            infos = await resolve(*self.address, timeout=timeout)
+        return await self._connect(infos)
+
+    async def start_tls(
         self, sock: socket.socket, context: ssl.SSLContext
     ) -> ByteStream:
         """Shake hands over a connected socket, which the transport then owns."""
@@ -231,7 +315,9 @@ class Dialer:
         return call
 
 
-async def _open(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> ByteStream:
+async def open_stream(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket
+) -> ByteStream:
     """A plain stream over a connected socket, which the transport then owns."""
     create: Any = loop.create_connection
     kind = Kind.TCP
@@ -261,12 +347,16 @@ async def _connect_unix(path: str) -> socket.socket:
         raise
 
 
-async def _connect_tcp(info: AddrInfo, tcp_user_timeout: float) -> socket.socket:
+async def _connect_tcp(
+    info: AddrInfo, tcp_user_timeout: float, outlet: Outlet | None
+) -> socket.socket:
     """A connected, non-blocking TCP socket with its options set."""
     sock = socket.socket(info.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         tune(sock, tcp_user_timeout=tcp_user_timeout)
+        if outlet is not None:
+            outlet.apply(sock)
         await asyncio.get_running_loop().sock_connect(sock, info.sockaddr)
     except BaseException:
         sock.close()
@@ -284,7 +374,9 @@ def _interleave(infos: Sequence[AddrInfo]) -> list[AddrInfo]:
     return mixed
 
 
-async def _race(infos: Sequence[AddrInfo], tcp_user_timeout: float) -> socket.socket:
+async def _race(
+    infos: Sequence[AddrInfo], tcp_user_timeout: float, outlet: Outlet | None
+) -> socket.socket:
     """Connect to the first address that answers (RFC 8305 section 5).
 
     The next attempt starts after ``ATTEMPT_DELAY``, or at once when one has failed;
@@ -300,7 +392,7 @@ async def _race(infos: Sequence[AddrInfo], tcp_user_timeout: float) -> socket.so
     try:
         while winner is None and (waiting or running):
             if waiting:
-                connect = _connect_tcp(waiting.pop(0), tcp_user_timeout)
+                connect = _connect_tcp(waiting.pop(0), tcp_user_timeout, outlet)
                 attempts.append(asyncio.create_task(connect))
                 running.add(attempts[-1])
             _, running = await asyncio.wait(

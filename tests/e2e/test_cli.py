@@ -135,6 +135,8 @@ def test_help_is_grouped(command: str, flags: tuple[str, ...], flag: str) -> Non
     expected = ["Arguments:", "Handshake:", "TLS (wss:// only):"]
     if command == "wts":
         expected[2:] = ["TLS on LISTEN:", "TLS to TARGET (tls:// only):"]
+    else:
+        expected.append("Way out:")
     expected += ["Keep-alive and time-outs:", "Limits:", "Start, stop and log:"]
     assert headings == [*expected, "Variables:", "Examples:"]
     for text in (*flags, "LISTEN", "[20s]", "FASTWS_PING", "--help"):
@@ -378,32 +380,32 @@ def test_headers_from_a_file(recorded: Recorder, tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_text("Authorization: Basic hunter2\n\nA: b\n", "utf-8")
     env = {"FASTWS_HEADER_FILE": str(file)}
-    assert invoke(*STW, env=env).exit_code == 0
+    assert invoke(*WTS, env=env).exit_code == 0
     expected = (("Authorization", "Basic hunter2"), ("A", "b"))
     assert recorded.spec().headers == expected
-    assert invoke(*STW, "-H", "C: d", env=env).exit_code == 0
+    assert invoke(*WTS, "-H", "C: d", env=env).exit_code == 0
     assert recorded.spec().headers == (("C", "d"),)
 
 
 def test_bad_header_file_is_named(recorded: Recorder, tmp_path: Path) -> None:
     file = tmp_path / "headers"
     env = {"FASTWS_HEADER_FILE": str(file)}
-    result = invoke(*STW, env=env)
+    result = invoke(*WTS, env=env)
     message = f"Error: FASTWS_HEADER_FILE: {file}: No such file or directory\n"
     assert (result.exit_code, result.output) == (78, message)
     file.write_bytes(b"\xff")
-    result = invoke(*STW, env=env)
+    result = invoke(*WTS, env=env)
     message = f"Error: FASTWS_HEADER_FILE: {file}: is not UTF-8\n"
     assert (result.exit_code, result.output) == (78, message)
     file.write_text("Upgrade: x")
-    result = invoke(*STW, env=env)
+    result = invoke(*WTS, env=env)
     assert result.exit_code == 78
     assert result.output.startswith("Error: FASTWS_HEADER_FILE: Upgrade belongs to")
     file.write_text("nonsense")
-    result = invoke(*STW, env=env)
+    result = invoke(*WTS, env=env)
     assert result.exit_code == 2
     assert "Invalid value for 'FASTWS_HEADER_FILE': a header has" in result.output
-    result = invoke(*STW, env={**env, "FASTWS_HEADER": "A: b"})
+    result = invoke(*WTS, env={**env, "FASTWS_HEADER": "A: b"})
     message = "Error: FASTWS_HEADER_FILE: FASTWS_HEADER is set too\n"
     assert (result.exit_code, result.output) == (78, message)
 

@@ -20,6 +20,8 @@ BOTH = {
     *("--drain-timeout", "--log-level", "--log-format"),
 }
 STW = BOTH | {"--host", "--origin", "--connect-to", "--on-eof"}
+STW |= {"--proxy", "--retry", "--source", "--bind-device"}
+STW |= {"--header-file", "--bearer", "--basic"}
 WTS = BOTH | {
     *("--path", "--allow-host", "--allow-origin", "--client-ca"),
     *("--target-cert", "--target-key"),

@@ -1,0 +1,158 @@
+"""How stw reaches its server: dialer, request, attempts. Helpers of that mode."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from ssl import SSLContext
+from typing import Any, TypeVar
+
+from fastws.config.proxy import proxy_from_environment
+from fastws.config.schema import TcpToWs
+from fastws.exceptions import (
+    ConfigError,
+    Denied,
+    DialError,
+    FastwsError,
+    InvalidStatus,
+    NoUpstream,
+)
+from fastws.modes.header_file import HeaderFile
+from fastws.net.backoff import Backoff
+from fastws.net.dial import Dialer, Outlet
+from fastws.net.proxy import ProxyDialer
+from fastws.net.upgrade import Upgrader
+from fastws.typing import HeaderList
+
+T = TypeVar("T")
+
+logger = logging.getLogger("fastws.modes")
+
+_QUOTED = ("server", "via", "location", "cf-ray", "retry-after")
+
+
+def make_dialer(spec: TcpToWs, tls: SSLContext | None) -> Dialer:
+    """The dialer for ``spec``, through a proxy where one is named.
+
+    Raises:
+        ConfigError: a variable names no proxy, or an option asks for what this
+            system does not have.
+    """
+    options: dict[str, Any] = {
+        "tls": tls,
+        "server_hostname": spec.server_name,
+        "connect_timeout": spec.connect_timeout,
+        "handshake_timeout": spec.handshake_timeout,
+        "linger": spec.linger,
+        "tcp_user_timeout": spec.tcp_user_timeout,
+        "outlet": _outlet(spec),
+    }
+    host, port = spec.dial_address
+    proxy = spec.proxy
+    if proxy is None:
+        proxy = proxy_from_environment(os.environ, spec.upstream, host)
+    if proxy is None or proxy.is_off:
+        return Dialer((host, port), **options)
+    return ProxyDialer(
+        (host, port),
+        scheme=proxy.scheme,
+        proxy=proxy.address,
+        user=proxy.user,
+        password=proxy.password,
+        **options,
+    )
+
+
+def _outlet(spec: TcpToWs) -> Outlet | None:
+    if spec.source is None and spec.bind_device is None:
+        return None
+    try:
+        return Outlet(spec.source, spec.bind_device)
+    except NoUpstream as error:
+        raise ConfigError("--bind-device", str(error)) from error
+
+
+def open_header_file(spec: TcpToWs) -> HeaderFile | None:
+    """The ``--header-file`` of ``spec``, read for the first time.
+
+    Raises:
+        ConfigError: it is unusable.
+    """
+    if spec.header_file is None:
+        return None
+    taken = {"authorization"} if spec.authorization is not None else set()
+    taken |= {name.lower() for name, _ in spec.headers} & {"authorization"}
+    return HeaderFile(spec.header_file, taken)
+
+
+def make_upgrader(spec: TcpToWs, fields: HeaderList = ()) -> Upgrader:
+    """What asks for the WebSocket, with further ``fields`` in the request."""
+    headers = [*spec.headers, *fields]
+    if spec.authorization is not None:
+        headers.insert(0, ("Authorization", spec.authorization))
+    return Upgrader(
+        spec.upstream.target,
+        spec.host or spec.upstream.host_header,
+        origin=spec.origin,
+        subprotocols=spec.subprotocol,
+        headers=headers,
+        fastws=spec.fastws,
+    )
+
+
+async def insist(
+    attempt: Callable[[float], Awaitable[T]], times: int, limit: float
+) -> T:
+    """Try until one attempt succeeds, with growing random pauses.
+
+    Args:
+        attempt: gets the seconds that are left; a failure that will not pass, such
+            as a refused password, ends it all.
+        times: attempts at most.
+        limit: seconds within which the last one has to begin.
+
+    Raises:
+        DialError: the last attempt's error, and how many there were.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + limit
+    backoff = Backoff()
+    number = 0
+    while True:
+        number += 1
+        try:
+            return await attempt(deadline - clock())
+        except (FastwsError, OSError) as error:
+            pause = backoff.next_delay()
+            is_last = number == times or clock() + pause >= deadline
+            if is_last or not may_pass(error):
+                if number == 1:
+                    raise
+                raise DialError(f"{error} ({number} attempts)") from error
+            logger.debug("attempt %d: %s; again in %.3f s", number, error, pause)
+        await asyncio.sleep(pause)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same attempt can succeed a moment later."""
+    refusal = error.__cause__
+    if isinstance(refusal, InvalidStatus):
+        return refusal.status >= 500
+    return not isinstance(error, Denied)
+
+
+def describe_refusal(error: InvalidStatus) -> str:
+    """Status, who said so, where to, and the first line of the body."""
+    text = f"the server answered {error}"
+    for name, value in error.fields:
+        if name.lower() in _QUOTED:
+            if name.lower() == "location":  # its query may hold a token
+                path, mark, _ = value.partition("?")
+                value = path + ("?…" if mark else "")
+            text += f", {name}: {value}"
+    line = error.body.strip().partition(b"\n")[0].strip()[:200]
+    if line:
+        text += f", body: {line.decode('utf-8', 'replace')!r}"
+    if 300 <= error.status < 400:
+        text += "; redirects are not followed: give the URL it points to"
+    return text
