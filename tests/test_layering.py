@@ -43,6 +43,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "proxy_protocol",
             "announce",
             "sniff",
+            "forwarded",
             "mux",
             "centre",
             "wsp",
@@ -54,6 +55,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "endpoint",
             "fields",
             "proxy",
+            "routes",
             "schema",
             "options",
             "load",
@@ -82,7 +84,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "__init__",
         ]
     },
-    {"upstream": ["health", "balance", "pool", "__init__"]},
+    {"upstream": ["health", "balance", "group", "pool", "__init__"]},
     {
         "http": [
             "server",
