@@ -145,6 +145,8 @@ class ProxyDialer(Dialer):
             await proxy.connect(host, port, timeout=_NEVER)
         except python_socks.ProxyError as exc:
             self._refused(stream.head, exc)
+        except OSError:  # TLS errors are ValueErrors as well
+            raise
         except (ValueError, IndexError) as exc:  # an answer that is none
             raise NoUpstream(f"no answer of this protocol: {exc}") from exc
 
@@ -287,9 +289,12 @@ class _ProxyStream:
 
     def waited(self, limit: float) -> str:
         """Says for what a dial has waited in vain."""
-        if self.sock is None and self.transport is None:
-            return f"not connected within {limit:.3g} s"
-        return f"no answer to CONNECT {self._where} within {limit:.3g} s"
+        what = f"no answer to CONNECT {self._where}"
+        if self.transport is None and self._inbox is not None:
+            what = "TLS: handshake not finished"
+        elif self.transport is None and self.sock is None:
+            what = "not connected"
+        return f"{what} within {limit:.3g} s (--connect-timeout)"
 
     # -- as python-socks calls it --------------------------------------------------
 

@@ -16,15 +16,16 @@ from tests.support.timing import LONG, SHORT, UNIT
 
 _START = re.compile(r"fastws \S+ (?:stw|wts) on (.+?) to ")
 _PORT = re.compile(r":(\d+)$")
+_OPTION = re.compile(r"FASTWS_|(?i:https?_proxy|no_proxy)$")
 _KEPT = ("FASTWS_PURE", "FASTWS_LOOP", "FASTWS_REQUIRE_SPEEDUPS")
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """Our environment without options, and with ``variables``."""
+    """Our environment without options and proxies, and with ``variables``."""
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("FASTWS_") or name in _KEPT
+        if name in _KEPT or not _OPTION.match(name)
     }
     return {**environment, "PYTHONIOENCODING": "utf-8", **variables}
 

@@ -1,0 +1,151 @@
+"""Proxies made of bytes: http with CONNECT and SOCKS 5. No code of fastws in them."""
+
+import base64
+import contextlib
+import socket
+import ssl
+import threading
+from typing import Any
+
+from tests.support.relay import copy
+from tests.support.services import Service, connect, read_exactly, read_to_end
+
+OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+class _Proxy(Service):
+    """Connects everything to ``port`` of 127.0.0.1, whatever it is asked for.
+
+    Attributes:
+        seen: ``host:port`` of each request.
+        peers: addresses that connected.
+    """
+
+    def __init__(
+        self, port: int, user: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._target = port
+        self._user = user  # user:password
+        self.peers: list[Any] = []
+        super().__init__(self._relay, tls=tls)
+
+    def _relay(self, sock: Any) -> None:
+        self.peers.append(sock.getpeername()[0])
+        granted = self._agree(sock)
+        if granted is None:
+            return
+        with connect(self._target) as up:
+            sock.sendall(granted)
+            back = threading.Thread(target=copy, args=(up, sock), daemon=True)
+            back.start()
+            copy(sock, up)
+            if isinstance(sock, ssl.SSLSocket):  # its EOF was both directions'
+                with contextlib.suppress(OSError):
+                    up.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    def _agree(self, sock: Any) -> bytes | None:
+        """Read the request; the answer if it is granted."""
+        raise NotImplementedError
+
+
+class ConnectProxy(_Proxy):
+    """http, or https with ``tls``.
+
+    Attributes:
+        answer: what a granted request gets, the tunnel behind it.
+        pieces: the answer is sent a byte at a time.
+    """
+
+    answer = OK
+    pieces = False
+
+    def _agree(self, sock: Any) -> bytes | None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += sock.recv(1)
+        line, *fields = data.decode("latin-1").split("\r\n")
+        method, where, _ = line.split(" ")
+        assert method == "CONNECT", line
+        assert f"Host: {where}" in fields
+        self.seen.append(where)
+        token = base64.b64encode(self._user.encode("latin-1")).decode()
+        if self._user and f"Proxy-Authorization: Basic {token}" not in fields:
+            sock.sendall(
+                b"HTTP/1.1 407 Proxy Authentication Required\r\n"
+                b'Proxy-Authenticate: Basic realm="corp"\r\n'
+                b"Content-Length: 0\r\n\r\n"
+            )
+            return None
+        if not self.pieces:
+            return self.answer
+        for byte in self.answer[:-1]:
+            sock.sendall(bytes([byte]))
+        return self.answer[-1:]
+
+
+class SocksProxy(_Proxy):
+    """SOCKS 5: RFC 1928, RFC 1929.
+
+    Attributes:
+        reply: code of the answer to each request.
+    """
+
+    reply = 0
+
+    def _agree(self, sock: Any) -> bytes | None:
+        version, count = read_exactly(sock, 2)
+        assert version == 5
+        methods = read_exactly(sock, count)
+        wanted = 2 if self._user else 0
+        if wanted not in methods:
+            sock.sendall(b"\x05\xff")
+            return None
+        sock.sendall(bytes([5, wanted]))
+        if wanted:
+            assert read_exactly(sock, 1) == b"\x01"
+            user = read_exactly(sock, read_exactly(sock, 1)[0]).decode()
+            password = read_exactly(sock, read_exactly(sock, 1)[0]).decode()
+            if f"{user}:{password}" != self._user:
+                sock.sendall(b"\x01\x01")
+                return None
+            sock.sendall(b"\x01\x00")
+        assert read_exactly(sock, 3) == b"\x05\x01\x00"
+        self.seen.append(self._where(sock))
+        if self.reply:
+            sock.sendall(bytes([5, self.reply, 0, 1]) + bytes(6))
+            return None
+        return b"\x05\x00\x00\x03\x05proxy\x00\x50"
+
+    @staticmethod
+    def _where(sock: Any) -> str:
+        kind = read_exactly(sock, 1)[0]
+        if kind == 3:
+            host = read_exactly(sock, read_exactly(sock, 1)[0]).decode()
+        elif kind == 1:
+            host = socket.inet_ntop(socket.AF_INET, read_exactly(sock, 4))
+        else:
+            host = f"[{socket.inet_ntop(socket.AF_INET6, read_exactly(sock, 16))}]"
+        return f"{host}:{int.from_bytes(read_exactly(sock, 2), 'big')}"
+
+
+def saying(data: bytes) -> Service:
+    """A service that says ``data`` once something has come, and reads to the end."""
+
+    def handle(sock: Any) -> None:
+        sock.recv(1)
+        sock.sendall(data)
+        read_to_end(sock)
+
+    return Service(handle)
+
+
+def hanging_up() -> Service:
+    """A service that closes once something has come."""
+
+    def handle(sock: Any) -> None:
+        sock.recv(65536)
+        sock.shutdown(socket.SHUT_WR)
+        read_to_end(sock)
+
+    return Service(handle)
