@@ -40,6 +40,7 @@ class Wire:
         sock.setblocking(False)
         self.sock = sock
         self.loop = asyncio.get_running_loop()
+        self.lock = asyncio.Lock()  # one task may send while another one answers pings
 
     async def send(self, data: bytes) -> None:
         await self.loop.sock_sendall(self.sock, data)
@@ -114,9 +115,10 @@ class TlsWire(Wire):
             return result
 
     async def _flush(self) -> None:
-        data = self.outgoing.read()
-        if data:
-            await super().send(data)
+        async with self.lock:
+            data = self.outgoing.read()
+            if data:
+                await super().send(data)
 
     async def send(self, data: bytes) -> None:
         await self.handshake
@@ -155,14 +157,16 @@ class RawPeer:
         self.wire = wire
 
     async def send(self, data: bytes) -> None:
-        await asyncio.wait_for(self.wire.send(data), SHORT * 5)
+        async with asyncio.timeout(SHORT * 5):
+            await self.wire.send(data)
 
     async def read(self, size: int) -> bytes:
         """Exactly ``size`` bytes, or fewer at the end."""
         data = bytearray()
         while len(data) < size:
             left = min(CHUNK, size - len(data))
-            chunk = await asyncio.wait_for(self.wire.recv(left), SHORT)
+            async with asyncio.timeout(SHORT):
+                chunk = await self.wire.recv(left)
             if not chunk:
                 break
             data += chunk
@@ -173,7 +177,8 @@ class RawPeer:
         data = bytearray()
         while True:
             try:
-                chunk = await asyncio.wait_for(self.wire.recv(), timeout)
+                async with asyncio.timeout(timeout):
+                    chunk = await self.wire.recv()
             except ConnectionResetError:
                 return bytes(data), "reset"
             except ssl.SSLEOFError:
@@ -219,6 +224,7 @@ class WsPeer:
         self.buffer = bytearray()
         self.rest = b""
         self.pings = 0
+        self.lock = asyncio.Lock()
         self.answers_pings = True
 
     # -- frames --------------------------------------------------------------------
@@ -244,14 +250,16 @@ class WsPeer:
         await self.send_raw(self.encode(opcode, payload, fin))
 
     async def send_raw(self, data: bytes) -> None:
-        await asyncio.wait_for(self.wire.send(data), SHORT * 5)
+        async with asyncio.timeout(SHORT * 5), self.lock:
+            await self.wire.send(data)
 
     async def send_close(self, code: int | None = 1000) -> None:
         await self.send_frame(CLOSE, b"" if code is None else struct.pack(">H", code))
 
     async def _need(self, size: int, timeout: float) -> None:
         while len(self.buffer) < size:
-            chunk = await asyncio.wait_for(self.wire.recv(), timeout)
+            async with asyncio.timeout(timeout):
+                chunk = await self.wire.recv()
             if not chunk:
                 raise EOFError
             self.buffer += chunk

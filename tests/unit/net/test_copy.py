@@ -204,7 +204,7 @@ def test_slow_reader_stops_its_writer_and_loses_nothing(
 
     async def main() -> None:
         data = noise(2_000_000)
-        async with relay(spec, buffers=65536) as r:
+        async with relay(spec, buffers=262144) as r:
             for source, sink, end in (
                 (r.y, r.x, r.copy.a),
                 (r.x, r.y, r.copy.b),

@@ -101,7 +101,7 @@ def test_tls_reader_that_is_slow_gets_all_bytes(loop_name: str, spec: Spec) -> N
     async def main() -> None:
         data = noise(3_000_000)
         options = replace(QUICK, linger=2 * UNIT)
-        async with relay(spec, options=options, buffers=65536) as r:
+        async with relay(spec, options=options, buffers=262144) as r:
             sending = asyncio.create_task(send_all(r.y, [data]))
             await eventually(lambda: not r.copy.b.is_reading)
             got = await r.x.read(len(data) // 2)
@@ -123,7 +123,7 @@ def test_slow_sink_of_a_tls_source_is_waited_for(loop_name: str, spec: Spec) -> 
     async def main() -> None:
         data = noise(2_000_000)
         options = replace(QUICK, linger=2 * UNIT)
-        async with relay(spec, options=options, buffers=65536) as r:
+        async with relay(spec, options=options, buffers=262144) as r:
 
             async def talk() -> None:
                 await send_all(
@@ -244,7 +244,7 @@ def raise_end(end: tuple[bytes, str]) -> Any:
 def test_reset_waits_no_longer_than_linger_for_a_slow_reader(loop_name: str) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with relay(TCP, buffers=65536) as r:
+        async with relay(TCP, buffers=262144) as r:
             sending = asyncio.create_task(send_all(r.x, [bytes(3_000_000)]))
             await eventually(lambda: not r.copy.a.is_reading)
             await give_up(sending)
