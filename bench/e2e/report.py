@@ -93,7 +93,8 @@ def verdict(value: float, limit: float) -> str:
     """Say whether a target is met, and by how much it is not."""
     if value <= limit:
         return "met"
-    return f"missed by {(value / limit - 1) * 100:.0f} %"
+    over = (value / limit - 1) * 100
+    return f"missed by {over:.0f} %" if over >= 1 else "missed by less than 1 %"
 
 
 def targets_table(samples: Samples, mode: str) -> str:

@@ -193,8 +193,13 @@ def test_ratio_of_several_others_takes_their_mean() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(1.0, "met"), (1.2, "met"), (1.5, "missed by 25 %")],
-    ids=["below", "at the limit", "above"],
+    [
+        (1.0, "met"),
+        (1.2, "met"),
+        (1.5, "missed by 25 %"),
+        (1.203, "missed by less than 1 %"),
+    ],
+    ids=["below", "at the limit", "above", "hardly above"],
 )
 def test_verdict(value: float, said: str) -> None:
     assert report.verdict(value, 1.2) == said
