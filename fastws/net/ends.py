@@ -52,6 +52,7 @@ class CopyOptions:
 
 
 _UNANSWERED = 3.0  # seconds; longer than Linux holds an ACK of a probe back
+_LAST_LOOK = 0.05  # seconds for input that was on its way when the peer closed
 _NEARLY_NOTHING = 4096  # bytes; no kernel's send buffer is full with that
 
 
@@ -333,6 +334,29 @@ class RawEnd(End):
             self.check_path(now)
 
 
+class StdioEnd(RawEnd):
+    """Standard input and output: nobody has to close the first one by hand."""
+
+    __slots__ = ()
+
+    def send_eof(self) -> None:
+        """Once the WebSocket has closed, what is typed has nowhere to go.
+
+        What comes at once was cut off and makes this a reset; silence is an end. A
+        fastws peer that has only ended its direction goes on reading.
+        """
+        super().send_eof()
+        if getattr(self.owner.other(self), "close_sent", 0) and not self.lost:
+            self.resume()
+            self.owner.loop.call_later(_LAST_LOOK, self._end_input)
+
+    def _end_input(self) -> None:
+        if not (self.eof_in or self.lost or self.resetting):
+            self.eof_in = self.is_deaf = True
+            self.is_reading = False
+            self._close_if_ended()
+
+
 class TlsEnd(End):
     """A raw stream over TLS: close_notify ends both directions at once."""
 
@@ -403,4 +427,6 @@ def raw_end(owner: Owner, stream: ByteStream, scratch: Scratch, vectored: bool) 
     """The end for a raw stream of whatever kind."""
     if stream.kind is Kind.TLS:
         return TlsEnd(owner, stream.kind, scratch)
+    if stream.kind is Kind.STDIO:
+        return StdioEnd(owner, stream.kind, scratch)
     return RawEnd(owner, stream.kind, scratch, vectored=vectored)

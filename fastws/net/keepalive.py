@@ -18,6 +18,12 @@ from fastws.net.ends import End, Owner
 from fastws.net.stream import Kind
 
 
+def after_ping(now: float, ping: float) -> float:
+    """When the ping after one at ``now`` is due: ``ping`` seconds later, ±10 %."""
+    jitter = 1 + _consts.PING_JITTER * (2 * random.random() - 1)
+    return now + ping * jitter
+
+
 class PingingEnd(End):
     """The part of a WebSocket end that keeps it alive, or finds that it is not.
 
@@ -51,7 +57,7 @@ class PingingEnd(End):
         self._unsent_pong = self._unsent_ping = False
         self._ping_since = 0.0  # the deadline counts from here; 0: no ping is open
         self._ping_reads = 0
-        self._next_ping = self._after(owner.loop.time())
+        self._next_ping = after_ping(owner.loop.time(), owner.options.ping)
 
     def write_frame(self, opcode: int, payload: bytes) -> None:
         """Write a control frame or a signal behind what the transport holds."""
@@ -92,11 +98,6 @@ class PingingEnd(End):
             return 0.0
         return self._next_ping if self.owner.options.ping else float("inf")
 
-    def _after(self, now: float) -> float:
-        """When the next ping is due: ``ping`` seconds from now, ±10 %."""
-        jitter = 1 + _consts.PING_JITTER * (2 * random.random() - 1)
-        return now + self.owner.options.ping * jitter
-
     def tick_ping(self, now: float) -> None:
         """Send a ping when one is due; call after :meth:`observe`."""
         options = self.owner.options
@@ -118,7 +119,7 @@ class PingingEnd(End):
             self._send_ping(now)
 
     def _send_ping(self, now: float) -> None:
-        self._next_ping = self._after(now)
+        self._next_ping = after_ping(now, self.owner.options.ping)
         self._ping_since = now
         self._ping_reads = self.reads
         self.write_frame(_consts.OP_PING, b"")

@@ -20,6 +20,7 @@ class Kind(Enum):
     UNIX = "unix"  # half-close, no reset
     TLS = "tls"  # neither half-close nor, everywhere, a visible cut
     STREAM = "stream"  # a tunnel stream: half-close and reset, no descriptor
+    STDIO = "stdio"  # half-close, no reset, no descriptor
 
 
 class Hold(asyncio.Protocol):
@@ -94,7 +95,8 @@ def kind_of(transport: asyncio.BaseTransport) -> Kind:
         return Kind.TLS
     sock = transport.get_extra_info("socket")
     if sock is None:
-        return Kind.STREAM
+        kind: Kind = transport.get_extra_info("kind", Kind.STREAM)
+        return kind
     if hasattr(socket, "AF_UNIX") and sock.family == socket.AF_UNIX:
         return Kind.UNIX
     return Kind.TCP

@@ -1,0 +1,479 @@
+"""Datagrams: a listener that tells sources apart, and a socket to one target.
+
+Datagrams are lost on the way, and nobody waits for room: whatever finds a queue full
+is dropped and counted, and what ICMP reports is counted and ends nothing. Reads come
+in batches; a sink that collects what it got is flushed once a batch.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from fastws._consts import CONNECT_TIMEOUT, MAX_CONNECTIONS, RESOLVE_TIMEOUT
+from fastws.exceptions import FastwsError, ListenError, NoUpstream
+from fastws.net.bind import describe_listener, format_address
+from fastws.net.resolve import parse_literal, resolve
+from fastws.net.tls import explain_os
+
+logger = logging.getLogger("fastws.net")
+
+MAX_DATAGRAM = 65535  # bytes of the largest UDP payload there is, and some to spare
+BATCH = 64  # datagrams read before others get their turn
+_PENDING = 64  # datagrams that wait for a flow to open
+_PENDING_SIZE = 256 * 1024  # bytes of these
+_BUFFER = 1024 * 1024  # bytes asked of the kernel, which may grant less
+_WARN_EVERY = 60.0  # seconds between two warnings of one kind
+_NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+FlowHandler: TypeAlias = Callable[["UdpPeer"], Awaitable[None]]
+"""``handler(peer)``: returns when the flow is over."""
+
+
+class Sink(Protocol):
+    """Where the datagrams of one flow go."""
+
+    def datagram_received(self, data: memoryview) -> bool:
+        """One datagram, valid during the call; true asks for a :meth:`flush`."""
+
+    def flush(self) -> None:
+        """The batch has ended."""
+
+
+class DatagramEnd:
+    """The datagram side of one flow.
+
+    Attributes:
+        dropped: datagrams lost for want of room, or too large.
+        errors: what the system reported instead of taking or giving one.
+    """
+
+    __slots__ = ("dropped", "errors")
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.errors = 0
+
+    def attach(self, sink: Sink) -> None:
+        """Give every datagram to ``sink``, those that wait already first."""
+        raise NotImplementedError
+
+    def send(self, data: memoryview) -> bool:
+        """Send one datagram; ``False``: it was dropped, and counted."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Hand over no more datagrams; sending goes on. Idempotent."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The flow is over. Idempotent."""
+        raise NotImplementedError
+
+    def count(self, exc: OSError) -> bool:
+        """Count what the system said; always ``False``."""
+        full = isinstance(exc, BlockingIOError)
+        if full or exc.errno in (errno.EMSGSIZE, errno.ENOBUFS):
+            self.dropped += 1
+        else:
+            self.errors += 1
+        return False
+
+
+class UdpPeer(DatagramEnd):
+    """One source of a :class:`UdpListener`.
+
+    Attributes:
+        address: as the socket gives it.
+    """
+
+    __slots__ = ("_listener", "_pending", "_pending_size", "_sock", "address", "sink")
+
+    def __init__(
+        self, listener: "UdpListener", sock: socket.socket, address: tuple[Any, ...]
+    ) -> None:
+        super().__init__()
+        self.address = address
+        self.sink: Sink | None = None
+        self._listener = listener
+        self._sock = sock
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+
+    def __str__(self) -> str:
+        return format_address(*self.address[:2])
+
+    def hold(self, data: memoryview) -> None:
+        """Keep a datagram for the flow that is being opened, or drop it."""
+        size = self._pending_size + len(data)
+        if len(self._pending) >= _PENDING or size > _PENDING_SIZE:
+            self.dropped += 1
+        else:
+            self._pending.append(bytes(data))
+            self._pending_size = size
+
+    def attach(self, sink: Sink) -> None:
+        pending, self._pending = self._pending, []
+        for data in pending:
+            sink.datagram_received(memoryview(data))
+        sink.flush()
+        self.sink = sink
+
+    def fail(self) -> None:
+        """No flow opens: what waits, and what comes until the end, is dropped."""
+        self.dropped += len(self._pending)
+        self._pending.clear()
+        self._pending_size = _PENDING_SIZE
+
+    def send(self, data: memoryview) -> bool:
+        try:
+            self._sock.sendto(data, self.address)
+        except OSError as exc:
+            return self.count(exc)
+        return True
+
+    def release(self) -> None:
+        self._listener.forget(self)
+
+    def close(self) -> None:
+        self._listener.forget(self)
+
+
+class UdpListener:
+    """Accepts datagrams and runs a handler for each source, in its own task.
+
+    It has the face of :class:`fastws.net.listen.Listener`. For one event loop; the
+    sockets are owned from the start.
+
+    Args:
+        socks: bound, non-blocking.
+        handler: awaited with the peer at its first datagram. When it returns, the
+            peer's next datagram is a first one again.
+        max_connections: flows at once; sources beyond that are dropped.
+
+    Attributes:
+        accepted: flows since the start.
+        dropped: datagrams of sources that found all flows taken.
+    """
+
+    def __init__(
+        self,
+        socks: Sequence[socket.socket],
+        handler: FlowHandler,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.accepted = self.dropped = self.errors = 0
+        self.max_connections = max_connections
+        self.addresses = [f"udp:{describe_listener(sock)}" for sock in socks]
+        self.tls = None
+        self._socks = list(socks)
+        self._open = list(socks)  # those that take new datagrams
+        self._handler = handler
+        self._peers: dict[socket.socket, dict[Any, UdpPeer]] = {s: {} for s in socks}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: Any = None
+        self._memory = bytearray(MAX_DATAGRAM)
+        self._view = memoryview(self._memory)
+        self._warned_at = -_WARN_EVERY
+
+    @property
+    def active(self) -> int:
+        """Flows that have not ended."""
+        return len(self._tasks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a new source would be dropped."""
+        return len(self._tasks) >= self.max_connections
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return not self._open
+
+    def start(self) -> None:
+        """Begin to receive, on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        for sock in self._socks:
+            peers = self._peers[sock]
+            self._loop.add_reader(sock.fileno(), self._read, sock, peers)
+
+    def close(self) -> None:
+        """Take no new sources; open flows run on. Idempotent."""
+        self._open.clear()
+        self._close_socks()
+
+    def _close_socks(self) -> None:
+        """The sockets are needed for as long as there are flows."""
+        if self._open or self._tasks:
+            return
+        for sock in self._socks:
+            if self._loop is not None:
+                self._loop.remove_reader(sock.fileno())
+            sock.close()
+        self._socks.clear()
+
+    async def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until no flow is left; ``False`` after ``timeout`` seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+        return not self._tasks
+
+    async def abort(self) -> None:
+        """Cancel every flow's task and wait until all have ended."""
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def forget(self, peer: UdpPeer) -> None:
+        """The peer's next datagram opens another flow."""
+        peers = self._peers.get(peer._sock)
+        if peers is not None and peers.get(peer.address) is peer:
+            del peers[peer.address]
+
+    def _read(self, sock: socket.socket, peers: dict[Any, UdpPeer]) -> None:
+        """Receive what waits, at most ``BATCH``."""
+        receive, memory, view = sock.recvfrom_into, self._memory, self._view
+        touched: list[Sink] = []
+        for _ in range(BATCH):
+            try:
+                size, address = receive(memory)
+            except BlockingIOError:
+                break
+            except OSError:  # ICMP, where the system tells unconnected sockets
+                self.errors += 1
+                continue
+            peer = peers.get(address)
+            sink = None if peer is None else peer.sink
+            if sink is None:
+                self._receive_early(sock, address, peer, view[:size])
+            elif sink.datagram_received(view[:size]):
+                touched.append(sink)
+        for sink in touched:
+            sink.flush()
+
+    def _receive_early(
+        self,
+        sock: socket.socket,
+        address: tuple[Any, ...],
+        peer: UdpPeer | None,
+        data: memoryview,
+    ) -> None:
+        """A datagram of a flow that is not open yet."""
+        if peer is None:
+            if self.is_full or not self._open:
+                self._refuse()
+                return
+            peer = self._peers[sock][address] = UdpPeer(self, sock, address)
+            self.accepted += 1
+            task = self._loop.create_task(self._serve(peer))
+            self._tasks.add(task)
+            task.add_done_callback(self._end)
+        peer.hold(data)
+
+    def _refuse(self) -> None:
+        self.dropped += 1
+        now = self._loop.time()
+        if self._open and now - self._warned_at >= _WARN_EVERY:
+            self._warned_at = now
+            logger.warning(
+                "%s: datagrams of new sources are dropped: all %d flows are in use "
+                "(--max-connections)",
+                ", ".join(self.addresses),
+                self.max_connections,
+            )
+
+    async def _serve(self, peer: UdpPeer) -> None:
+        """Run one flow."""
+        try:
+            await self._handler(peer)
+        except (FastwsError, OSError) as exc:
+            logger.warning("flow failed: %s", exc)
+        except Exception as exc:
+            logger.error(
+                "flow failed: %s: %s",
+                type(exc).__name__,
+                exc,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
+            )
+        finally:
+            self.forget(peer)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._close_socks()
+
+
+class UdpSocket(DatagramEnd):
+    """A connected UDP socket, the way out of one flow.
+
+    Args:
+        sock: connected, non-blocking; owned.
+    """
+
+    __slots__ = ("_is_reading", "_loop", "_sink", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._sink: Sink | None = None
+        self._is_reading = False
+
+    def attach(self, sink: Sink) -> None:
+        self._sink = sink
+        self._is_reading = True
+        self._loop.add_reader(self._sock.fileno(), self._read)
+
+    def _read(self) -> None:
+        sink = self._sink
+        assert sink is not None
+        receive = self._sock.recv_into
+        memory = _memory
+        view, is_dirty = _view, False
+        for _ in range(BATCH):
+            try:
+                size = receive(memory)
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                self.count(exc)  # ICMP: nobody listens there now
+                continue
+            is_dirty = sink.datagram_received(view[:size]) or is_dirty
+            if not self._is_reading:
+                return
+        if is_dirty:
+            sink.flush()
+
+    def send(self, data: memoryview) -> bool:
+        try:
+            self._sock.send(data)
+        except OSError as exc:
+            return self.count(exc)
+        return True
+
+    def release(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._sock.fileno())
+
+    def close(self) -> None:
+        self.release()
+        self._sock.close()
+
+
+_memory = bytearray(MAX_DATAGRAM)  # each read is used up before the next one
+_view = memoryview(_memory)
+
+
+async def dial_udp(host: str, port: int, timeout: float = CONNECT_TIMEOUT) -> UdpSocket:
+    """A socket to the first address of ``host``; nothing is sent.
+
+    Raises:
+        DialTimeout: the name was not resolved within ``timeout`` seconds.
+        NoUpstream: unknown name, or no way there.
+    """
+    info = parse_literal(host, port)
+    if info is None:
+        info = (await resolve(host, port, timeout=min(timeout, RESOLVE_TIMEOUT)))[0]
+    try:
+        sock = _udp_socket(info.family)
+    except OSError as exc:
+        where = format_address(host, port)
+        raise NoUpstream(f"udp:{where}: {explain_os(exc)}") from exc
+    try:
+        sock.connect(info.sockaddr)
+    except OSError as exc:
+        sock.close()
+        where = format_address(host, port)
+        raise NoUpstream(f"udp:{where}: {explain_os(exc)}") from exc
+    return UdpSocket(sock)
+
+
+def _udp_socket(family: int) -> socket.socket:
+    """A non-blocking UDP socket with as much buffer as the system grants."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        except OSError:
+            pass  # macOS refuses what is over its limit
+    return sock
+
+
+def bind_udp(
+    hosts: Sequence[str], port: int, *, optional: Collection[str] = ()
+) -> list[socket.socket]:
+    """Bind a port of one or more addresses for datagrams.
+
+    Args:
+        hosts: IP literals, or names that are looked up now (this blocks).
+        port: 0 lets the system choose; all hosts then share one number.
+        optional: those of ``hosts`` that this machine may lack; at least one
+            address must remain.
+
+    Returns:
+        Non-blocking sockets, in the order of ``hosts``.
+
+    Raises:
+        ListenError: names the address; none is left open.
+    """
+    socks: list[socket.socket] = []
+    missing: ListenError | None = None
+    try:
+        for host in hosts:
+            try:
+                for family, sockaddr in _lookup(host, port):
+                    if port == 0 and socks:
+                        chosen = socks[0].getsockname()[1]
+                        sockaddr = (sockaddr[0], chosen, *sockaddr[2:])
+                    socks.append(_bind_one(family, sockaddr))
+            except ListenError as exc:
+                if host not in optional or exc.errno not in _NO_SUCH_ADDRESS:
+                    raise
+                missing = exc
+    except BaseException:
+        for sock in socks:
+            sock.close()
+        raise
+    if not socks:
+        raise missing or ListenError(errno.EINVAL, "no address to listen on")
+    return socks
+
+
+def _lookup(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    try:
+        infos = socket.getaddrinfo(
+            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as exc:
+        where = format_address(host, port)
+        text = f"udp:{where}: unknown name"
+        raise ListenError(errno.EADDRNOTAVAIL, text) from exc
+    return list(dict.fromkeys((info[0], info[4]) for info in infos))
+
+
+def _bind_one(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
+    where = format_address(*sockaddr[:2])
+    try:
+        sock = _udp_socket(family)
+    except OSError as exc:
+        text = f"udp:{where}: {explain_os(exc)}"
+        raise ListenError(exc.errno or errno.EINVAL, text) from exc
+    try:
+        if sys.platform == "win32":  # others could take the port there
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+    except OSError as exc:
+        sock.close()
+        text = f"udp:{where}: {explain_os(exc)}"
+        raise ListenError(exc.errno or errno.EINVAL, text) from exc
+    return sock
