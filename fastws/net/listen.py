@@ -30,6 +30,7 @@ from fastws.net.bind import (
     format_address,
     open_listeners,
 )
+from fastws.net.prelude import Prelude
 from fastws.net.sockopt import tune
 from fastws.net.stream import Hold
 from fastws.net.tls import explain_os, explain_tls, fast_tls
@@ -97,6 +98,8 @@ class Listener:
         overflow: connections past that which are accepted all the same, so that
             the handler can turn them away (:attr:`is_full`).
         tcp_user_timeout: seconds, see :func:`fastws.net.sockopt.tune`; 0 is off.
+        prelude: looks at every socket first; protocols then need ``arrival``, and
+            connections that it refuses are handed over plain.
 
     Attributes:
         accepted: connections accepted since the start.
@@ -114,6 +117,7 @@ class Listener:
         max_connections: int = MAX_CONNECTIONS,
         overflow: int = 0,
         tcp_user_timeout: float = 0.0,
+        prelude: Prelude | None = None,
     ) -> None:
         self.accepted = 0
         self.max_connections = max_connections
@@ -126,6 +130,7 @@ class Listener:
         self._factory = protocol_factory
         self._handshake_timeout = handshake_timeout
         self._linger = linger
+        self._prelude = prelude
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: Any = None
         self._pause: asyncio.TimerHandle | None = None
@@ -166,6 +171,14 @@ class Listener:
             self._pause = None
         for sock in self._socks:
             sock.close()
+        self._socks.clear()
+
+    def forsake(self, other: "Listener") -> None:
+        """Close the sockets that ``other`` does not share; for forked workers."""
+        kept = {sock.fileno() for sock in other._socks}
+        for sock in self._socks:
+            if sock.fileno() not in kept:
+                sock.close()
         self._socks.clear()
 
     async def wait_idle(self, timeout: float | None = None) -> bool:
@@ -238,12 +251,15 @@ class Listener:
     async def _serve(self, conn: socket.socket, peer: Any) -> None:
         """Run one connection; whatever the handler does, nothing stays open."""
         try:
-            if self.tls is None:
+            if self._prelude is not None:
+                transport, protocol = await self._arrive(conn, peer, self._prelude)
+            elif self.tls is None:
                 transport, protocol = await self._loop.connect_accepted_socket(
                     self._factory, conn
                 )
             else:
-                transport, protocol = await self._shake_hands(conn, self.tls)
+                protocol = self._factory()
+                transport = await self._shake_hands(conn, self.tls, protocol)
         except OSError as exc:
             who = format_address(*peer[:2]) if isinstance(peer, tuple) else "unix"
             what = "TLS handshake" if self.tls is not None else "connection"
@@ -265,11 +281,39 @@ class Listener:
             if not transport.is_closing():
                 transport.abort()
 
+    async def _arrive(
+        self, conn: socket.socket, peer: Any, prelude: Prelude
+    ) -> tuple[Any, Any]:
+        """Read what comes before TLS or HTTP, then make the transport it needs."""
+        protocol: Any = self._factory()
+        timeout = self._handshake_timeout
+        started = self._loop.time()
+        host = peer[0] if isinstance(peer, tuple) else ""
+        try:
+            arrival = await prelude.read(conn, host, timeout)
+            protocol.arrival = arrival
+            if arrival.is_tls and self.tls is not None:
+                timeout -= self._loop.time() - started
+                # uvloop has no time-outs of 0 or less.
+                timeout = max(timeout, 0.001)
+                transport = await self._shake_hands(conn, self.tls, protocol, timeout)
+                return transport, protocol
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: protocol, conn
+            )
+        except BaseException:
+            conn.close()
+            raise
+        return transport, protocol
+
     async def _shake_hands(
-        self, conn: socket.socket, context: ssl.SSLContext
-    ) -> tuple[Any, asyncio.BaseProtocol]:
-        """Make a TLS transport and our protocol on it."""
-        protocol = self._factory()
+        self,
+        conn: socket.socket,
+        context: ssl.SSLContext,
+        protocol: asyncio.BaseProtocol,
+        timeout: float | None = None,
+    ) -> Any:
+        """Make a TLS transport with our protocol on it."""
         module = fast_tls(self._loop)
         accept: Any = self._loop.connect_accepted_socket
         args: tuple[Any, ...] = (lambda: protocol, conn)
@@ -280,7 +324,7 @@ class Listener:
         transport, _ = await accept(
             *args,
             ssl=context,
-            ssl_handshake_timeout=self._handshake_timeout,
+            ssl_handshake_timeout=timeout or self._handshake_timeout,
             ssl_shutdown_timeout=self._linger,
         )
-        return transport, protocol
+        return transport
