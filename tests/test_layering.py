@@ -75,6 +75,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "proxy",
             "prelude",
             "listen",
+            "descriptors",
             "stdio",
             "ends",
             "sweep",

@@ -133,12 +133,11 @@ class MessageLink(asyncio.BufferedProtocol):
         self._memory = _memory_of(self.loop)
         self._view = memoryview(self._memory)
         self._partial: bytearray | None = None
-        self._is_oversize = False
         self._text: Utf8Validator | None = None
         self._pong: bytes | None = None
         self._close_sent = self._close_received = 0
         self._deadline = 0.0
-        self._is_deaf = False
+        self._is_deaf = self._is_oversize = False
         self._is_reading = True
         self._ping_since = 0.0
         self._ping_reads = 0
