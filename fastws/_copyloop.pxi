@@ -117,9 +117,13 @@ cdef class Block:
 
 @cython.final
 cdef class Scratch:
-    """The blocks of one event loop: one in use for every read, a few spare."""
+    """The blocks of one event loop: one in use for every read, a few spare.
 
-    def __cinit__(self):
+    ``call_soon`` is that of the loop; with it, ends that read much take turns.
+    """
+
+    def __cinit__(self, call_soon=None):
+        self.call_soon = call_soon
         self.current = None
         self.spare = []
         self.given = set()
@@ -267,9 +271,22 @@ cdef class CopyEnd:
         cdef Block block = self.scratch.current
         if nbytes < self.requested:
             self.read_size = READ_MIN
-        elif self.read_size < SCRATCH_SIZE:
-            self.read_size *= 2
+            self.turn = 0
+        else:
+            self.turn += nbytes
+            if self.read_size < SCRATCH_SIZE:
+                self.read_size *= 2
         self.receive(block, block.memory + HEADROOM, nbytes)
+        if self.turn >= SCRATCH_SIZE and self.vectored:
+            self.turn = 0
+            if self.is_reading and self.scratch.call_soon is not None:
+                self.transport.pause_reading()
+                self.scratch.call_soon(self.take_turn)
+
+    def take_turn(self):
+        """Go on reading: libuv would read on at once, and let all others wait."""
+        if self.is_reading and self.transport is not None:
+            self.transport.resume_reading()
 
     def feed(self, data):
         """Take ``data`` (copied) as if it had just been read."""

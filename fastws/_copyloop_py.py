@@ -12,10 +12,11 @@ transport kept anything. If it did, the memory stays untouched until
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from fastws import _consts
-from fastws._consts import HEADROOM, READ_MIN
+from fastws._consts import HEADROOM, READ_MIN, SCRATCH_SIZE
 from fastws._speedups_py import (
     FrameDecoder,
     MaskKeys,
@@ -35,13 +36,17 @@ READ_MAX = 256 * 1024
 class Scratch:
     """The read buffer of one event loop, replaced while a transport keeps it.
 
+    Args:
+        call_soon: of that loop; with it, ends that read much take turns.
+
     Attributes:
         lent: buffers that transports still hold.
     """
 
-    __slots__ = ("_memory", "lent")
+    __slots__ = ("_memory", "call_soon", "lent")
 
-    def __init__(self) -> None:
+    def __init__(self, call_soon: Callable[..., Any] | None = None) -> None:
+        self.call_soon = call_soon
         self._memory: bytearray | None = None
         self.lent = 0
 
@@ -131,6 +136,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         self.read_limit = READ_MAX
         self._read_size = READ_MIN
         self._requested = 0
+        self._turn = 0  # bytes of full reads since others had their turn
         self._validator: Utf8Validator | None = None
         self._signal = b""
         self._held: list[bytearray] = []
@@ -177,9 +183,22 @@ class CopyEnd(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if nbytes < self._requested:
             self._read_size = READ_MIN
-        elif self._read_size < READ_MAX:
-            self._read_size *= 2
+            self._turn = 0
+        else:
+            self._turn += nbytes
+            if self._read_size < READ_MAX:
+                self._read_size *= 2
         self._receive(nbytes)
+        if self._turn >= SCRATCH_SIZE and self.vectored:
+            self._turn = 0
+            if self.is_reading and self.scratch.call_soon is not None:
+                self.transport.pause_reading()
+                self.scratch.call_soon(self.take_turn)
+
+    def take_turn(self) -> None:
+        """Go on reading: libuv would read on at once, and let all others wait."""
+        if self.is_reading and self.transport is not None:
+            self.transport.resume_reading()
 
     def feed(self, data: BytesLike) -> None:
         """Take ``data`` (copied) as if it had just been read."""

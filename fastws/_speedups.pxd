@@ -140,6 +140,7 @@ cdef class Scratch:
     cdef Block current  # the next read goes here; None until needed
     cdef list spare
     cdef Py_ssize_t window  # bytes the read in progress may fill
+    cdef object call_soon  # of the loop; None: ends never give way
     cdef set given  # blocks that wait for their views
     cdef Block take(self)
     cdef int give_back(self, Block block) except -1
@@ -169,6 +170,7 @@ cdef class CopyEnd:
     cdef readonly Py_ssize_t max_payload  # payload bytes of one outgoing frame
     cdef public Py_ssize_t read_limit  # bytes of one read meant for this end
     cdef Py_ssize_t read_size, requested
+    cdef Py_ssize_t turn  # bytes of full reads since others had their turn
     cdef bint is_write_paused  # between pause_writing and resume_writing
     cdef Block last_lent  # holds what this end's transport could not send last
     cdef readonly unsigned long long payload_in, payload_out  # bytes

@@ -282,6 +282,6 @@ def scratch_of(loop: asyncio.AbstractEventLoop) -> Scratch:
     """The read memory of ``loop``, made at its first use."""
     scratch = _scratches.get(loop)
     if scratch is None:
-        scratch = _scratches[loop] = Scratch()
+        scratch = _scratches[loop] = Scratch(loop.call_soon)
         sweep_of(loop).chores.append(scratch.trim)
     return scratch
