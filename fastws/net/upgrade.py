@@ -248,6 +248,7 @@ class Upgrader:
             if hold.head is None:
                 transport.resume_reading()
             head = await self._read_answer(hold, key, timeout)
+            hold.head = None  # an idle connection keeps nothing it does not need
         except BaseException:
             sockopt.reset(transport)
             raise
