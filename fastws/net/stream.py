@@ -20,6 +20,7 @@ class Kind(Enum):
     UNIX = "unix"  # half-close, no reset
     TLS = "tls"  # neither half-close nor, everywhere, a visible cut
     STREAM = "stream"  # a tunnel stream: half-close and reset, no descriptor
+    UDP = "udp"  # datagrams: only for what moves messages, never for the pump
     STDIO = "stdio"  # half-close, no reset, no descriptor
 
 

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from fastws._consts import CONNECT_TIMEOUT, MAX_CONNECTIONS, RESOLVE_TIMEOUT
+from fastws._consts import MAX_CONNECTIONS, RESOLVE_TIMEOUT
 from fastws.exceptions import FastwsError, ListenError, NoUpstream
 from fastws.net.bind import describe_listener, format_address
-from fastws.net.resolve import parse_literal, resolve
+from fastws.net.dial import Dialer
+from fastws.net.resolve import AddrInfo, resolve
+from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.net.tls import explain_os
 
 logger = logging.getLogger("fastws.net")
@@ -366,33 +368,47 @@ class UdpSocket(DatagramEnd):
         self.release()
         self._sock.close()
 
+    def abort(self) -> None:
+        """As of a transport that nobody uses."""
+        self.close()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As of a transport that has nothing to tell."""
+        return default
+
 
 _memory = bytearray(MAX_DATAGRAM)  # each read is used up before the next one
 _view = memoryview(_memory)
 
 
-async def dial_udp(host: str, port: int, timeout: float = CONNECT_TIMEOUT) -> UdpSocket:
-    """A socket to the first address of ``host``; nothing is sent.
+class UdpDialer(Dialer):
+    """Opens a socket of its own for each flow to one target; nothing is sent."""
 
-    Raises:
-        DialTimeout: the name was not resolved within ``timeout`` seconds.
-        NoUpstream: unknown name, or no way there.
-    """
-    info = parse_literal(host, port)
-    if info is None:
-        info = (await resolve(host, port, timeout=min(timeout, RESOLVE_TIMEOUT)))[0]
-    try:
-        sock = _udp_socket(info.family)
-    except OSError as exc:
-        where = format_address(host, port)
-        raise NoUpstream(f"udp:{where}: {explain_os(exc)}") from exc
-    try:
-        sock.connect(info.sockaddr)
-    except OSError as exc:
-        sock.close()
-        where = format_address(host, port)
-        raise NoUpstream(f"udp:{where}: {explain_os(exc)}") from exc
-    return UdpSocket(sock)
+    __slots__ = ()
+
+    async def dial(self, timeout: float | None = None) -> ByteStream:
+        """A stream whose transport is a :class:`UdpSocket`, of ``Kind.UDP``.
+
+        Raises:
+            DialTimeout: the name was not resolved in time.
+            NoUpstream: unknown name, or no way there.
+        """
+        assert isinstance(self.address, tuple)
+        infos: Sequence[AddrInfo] = self._literal
+        if not infos:
+            limit = self.connect_timeout if timeout is None else timeout
+            limit = min(limit, RESOLVE_TIMEOUT)
+            infos = await resolve(*self.address, timeout=limit)
+        try:
+            sock = _udp_socket(infos[0].family)
+            try:
+                sock.connect(infos[0].sockaddr)
+            except OSError:
+                sock.close()
+                raise
+        except OSError as exc:
+            raise NoUpstream(f"udp:{self.name}: {explain_os(exc)}") from exc
+        return ByteStream(UdpSocket(sock), Kind.UDP, Hold())  # type: ignore[arg-type]
 
 
 def _udp_socket(family: int) -> socket.socket:
