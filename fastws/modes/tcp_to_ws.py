@@ -84,7 +84,10 @@ class TcpToWsRunner(Runner):
         if spec.retry == 1:
             return await self._attempt(ident, spec.connect_timeout)
         return await insist(
-            lambda left: self._attempt(ident, left), spec.retry, spec.connect_timeout
+            lambda left: self._attempt(ident, left),
+            spec.retry,
+            spec.connect_timeout,
+            f"stw id={ident}",
         )
 
     async def _attempt(self, ident: str, limit: float) -> WebSocketStream:

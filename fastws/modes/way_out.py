@@ -101,7 +101,7 @@ def make_upgrader(spec: TcpToWs, fields: HeaderList = ()) -> Upgrader:
 
 
 async def insist(
-    attempt: Callable[[float], Awaitable[T]], times: int, limit: float
+    attempt: Callable[[float], Awaitable[T]], times: int, limit: float, who: str = ""
 ) -> T:
     """Try until one attempt succeeds, with growing random pauses.
 
@@ -110,6 +110,7 @@ async def insist(
             as a refused password, ends it all.
         times: attempts at most.
         limit: seconds within which the last one has to begin.
+        who: in front of the log line of an attempt.
 
     Raises:
         DialError: the last attempt's error, and how many there were.
@@ -129,7 +130,8 @@ async def insist(
                 if number == 1:
                     raise
                 raise DialError(f"{error} ({number} attempts)") from error
-            logger.debug("attempt %d: %s; again in %.3f s", number, error, pause)
+            text = "%s: attempt %d: %s; again in %.3f s"
+            logger.debug(text, who, number, error, pause)
         await asyncio.sleep(pause)
 
 

@@ -27,6 +27,7 @@ from fastws.wire.http1 import HeadReader
 
 _READ = 16 * 1024
 _INNER_HIGH = 64 * 1024  # bytes that the TLS to a proxy may hold unsent
+_NOT_ALLOWED = 2  # RFC 1928 section 6: by ruleset
 _NEVER = 86400.0  # python-socks insists on a limit; ours ends first
 
 
@@ -148,7 +149,7 @@ class ProxyDialer(Dialer):
         except OSError:  # TLS errors are ValueErrors as well
             raise
         except (ValueError, IndexError) as exc:  # an answer that is none
-            raise NoUpstream(f"no answer of this protocol: {exc}") from exc
+            raise NoUpstream(f"no SOCKS 5 proxy: {exc}") from exc
 
     def _hop_address(self) -> tuple[str, int]:
         address = self._hop.address
@@ -180,6 +181,8 @@ class ProxyDialer(Dialer):
                 text = f"refuses {who} ({text})"
                 text += "" if self._user else f"; write --proxy {hint}"
                 raise Denied(text) from exc
+            if getattr(exc, "error_code", None) == _NOT_ALLOWED:
+                raise Denied(f"forbids to connect to {self._where}: {text}") from exc
             if getattr(exc, "error_code", None) is not None:
                 text = f"does not connect to {self._where}: {text}"
             else:

@@ -1,15 +1,19 @@
 """stw through proxies: http, https, SOCKS 5; the variables; what proxies refuse."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 
 from tests.support.certs import certs, plain_server_context
 from tests.support.cli import Fastws, run_fastws, stw, wts
-from tests.support.proxies import ConnectProxy, SocksProxy, hanging_up, saying
+from tests.support.proxies import ConnectProxy, SocksProxy, hang_up, say
 from tests.support.servers import black_hole, closing, free_port
 from tests.support.services import (
+    Handler,
     Service,
+    Switch,
     answer_late,
     ask,
     connect,
@@ -66,6 +70,42 @@ def refusal(port: int, scheme: str = "http", *options: str) -> str:
     return line.partition(name)[2]
 
 
+class Way(NamedTuple):
+    """stw in front of a proxy that each test makes behave otherwise."""
+
+    proxy: Switch
+    near: Fastws
+    name: str
+
+    def refusal(self, handle: Handler) -> str:
+        """What stw logs about the proxy when a client is reset."""
+        self.proxy.next = handle
+        self.near.mark = len(self.near.lines)
+        line = fails(self.near)
+        assert self.name in line
+        return line.partition(self.name)[2]
+
+
+@contextlib.contextmanager
+def way(scheme: str) -> Iterator[Way]:
+    with Switch(hang_up) as proxy:
+        url = f"{scheme}://127.0.0.1:{proxy.port}"
+        with stw(f"ws://{EDGE}/", "--proxy", url) as near:
+            yield Way(proxy, near, f"proxy {url}: ")
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[Way]:
+    with way("http") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def socks() -> Iterator[Way]:
+    with way("socks5h") as running:
+        yield running
+
+
 # What works
 
 
@@ -73,13 +113,9 @@ def refusal(port: int, scheme: str = "http", *options: str) -> str:
     ("kind", "scheme"),
     [(ConnectProxy, "http"), (SocksProxy, "socks5h")],
 )
-@pytest.mark.parametrize("user", ["", USER])
-def test_plain_server(
-    far: Fastws, kind: type[ConnectProxy], scheme: str, user: str
-) -> None:
-    with kind(far.port, user) as proxy:
-        login = f"{ENCODED}@" if user else ""
-        url = f"{scheme}://{login}127.0.0.1:{proxy.port}"
+def test_plain_server(far: Fastws, kind: type[ConnectProxy], scheme: str) -> None:
+    with kind(far.port, USER) as proxy:
+        url = f"{scheme}://{ENCODED}@127.0.0.1:{proxy.port}"
         with stw(f"ws://{EDGE}/", "--proxy", url) as near:
             start = near.wait_for(" stw on ", start=0)
             assert works(near)
@@ -89,7 +125,7 @@ def test_plain_server(
         place = f"{scheme}://127.0.0.1:{proxy.port}"
         assert f"ws://{EDGE}/ through proxy {place}, TLS off" in start
         assert "bob" not in near.text
-        assert "ss" not in near.text.replace("fastws", "").replace("session", "")
+        assert "word" not in near.text
 
 
 @pytest.mark.parametrize(
@@ -203,20 +239,11 @@ def test_wts_dials_its_target_itself(service: Service) -> None:
     ("url", "variables", "used"),
     [
         (f"ws://{EDGE}/", {"HTTP_PROXY": "http://{}"}, True),
-        (f"ws://{EDGE}/", {"http_proxy": "{}"}, True),
-        (f"ws://{EDGE}/", {"HTTPS_PROXY": "http://{}"}, False),
         (f"wss://{EDGE}/", {"HTTPS_PROXY": "http://{}"}, True),
-        (f"wss://{EDGE}/", {"https_proxy": "{}"}, True),
-        (f"wss://{EDGE}/", {"HTTP_PROXY": "http://{}"}, False),
-        (f"ws://{EDGE}/", {"http_proxy": "{}", "HTTP_PROXY": "nonsense"}, True),
-        (f"ws://{EDGE}/", {"HTTP_PROXY": "{}", "NO_PROXY": EDGE}, False),
         (f"ws://{EDGE}/", {"HTTP_PROXY": "{}", "no_proxy": "a.b,.example"}, False),
-        (f"ws://{EDGE}/", {"HTTP_PROXY": "{}", "no_proxy": "other.example"}, True),
         (f"ws://{EDGE}/", {"HTTP_PROXY": "{}", "FASTWS_PROXY": "none"}, False),
-        (f"ws://{EDGE}/", {"FASTWS_PROXY": "http://{}"}, True),
         (f"ws://{EDGE}/", {"FASTWS_PROXY": "{}", "NO_PROXY": "*"}, True),
         ("ws://127.0.0.1:7080/", {"HTTP_PROXY": "{}"}, False),
-        ("ws://localhost:7080/", {"HTTP_PROXY": "{}"}, False),
     ],
 )
 def test_variables(url: str, variables: dict[str, str], used: bool) -> None:
@@ -284,40 +311,36 @@ def test_wrong_or_missing_password_for_socks(far: Fastws) -> None:
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 9000, "no HTTP proxy: HTTP head over"),
     ],
 )
-def test_bad_answers(answer: bytes, words: str) -> None:
-    with saying(answer) as proxy:
-        assert refusal(proxy.port).startswith(words)
+def test_bad_answers(http: Way, answer: bytes, words: str) -> None:
+    assert http.refusal(say(answer)).startswith(words)
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("handle", "words"),
     [
-        (lambda: saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no SOCKS 5 proxy: unex"),
-        (lambda: saying(b"\x05\x00\x05\x09\x00\x01"), "no SOCKS 5 proxy: invalid repl"),
-        (lambda: saying(b"\x05\x00\x05\x00\x00\x03\x02\xff\xff\x00\x01"), "no answer"),
-        (hanging_up, f"closed the connection without an answer to CONNECT {EDGE}:80"),
+        (say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no SOCKS 5 proxy: unexpected "),
+        (say(b"\x05\x00\x05\x09\x00\x01"), "no SOCKS 5 proxy: invalid reply code"),
+        (say(b"\x05\x00\x05\x00\x00\x03\x02\xff\xff\x00\x01"), "no SOCKS 5 proxy: "),
+        (say(b"\x05\x00\x05\x02\x00\x01"), f"forbids to connect to {EDGE}:80: connec"),
+        (say(b"\x05\x00\x05\x05\x00\x01"), f"does not connect to {EDGE}:80: connec"),
+        (hang_up, f"closed the connection without an answer to CONNECT {EDGE}:80"),
     ],
 )
-def test_bad_socks_answers(make: Callable[[], Service], words: str) -> None:
-    with make() as proxy:
-        assert refusal(proxy.port, "socks5h").startswith(words)
+def test_bad_socks_answers(socks: Way, handle: Handler, words: str) -> None:
+    assert socks.refusal(handle).startswith(words)
 
 
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [(2, "connection not allowed by ruleset"), (5, "connection refused by desti")],
-)
-def test_socks_refusals(code: int, words: str) -> None:
-    with SocksProxy(9) as proxy:
-        proxy.reply = code
-        line = refusal(proxy.port, "socks5h")
-    assert line.startswith(f"does not connect to {EDGE}:80: {words}")
-
-
-def test_proxy_that_hangs_up() -> None:
-    with hanging_up() as proxy:
-        line = refusal(proxy.port)
+def test_proxy_that_hangs_up(http: Way) -> None:
+    line = http.refusal(hang_up)
     assert line == f"closed the connection without an answer to CONNECT {EDGE}:80"
+
+
+def test_failures_leave_nothing_open(http: Way) -> None:
+    http.refusal(hang_up)
+    files = http.near.files()
+    for _ in range(20):
+        http.refusal(say(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"))
+    http.near.mark_when_quiet(files)
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "https"])
@@ -340,7 +363,7 @@ def test_proxy_that_cannot_be_reached() -> None:
 
 
 def test_https_proxy_that_speaks_no_tls() -> None:
-    with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as proxy:
+    with Service(say(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as proxy:
         line = refusal(proxy.port, "https")
     assert line == "TLS: the peer does not speak TLS on this port"
 
@@ -352,17 +375,6 @@ def test_bytes_before_tls_are_refused(secure: Fastws) -> None:
         with stw(f"wss://{EDGE}/", "--proxy", url) as near:
             line = fails(near)
     assert line.endswith("spoke before the TLS handshake: b'welcome'")
-
-
-def test_failures_leave_nothing_open() -> None:
-    with hanging_up() as proxy:
-        url = f"http://127.0.0.1:{proxy.port}"
-        with stw(f"ws://{EDGE}/", "--proxy", url) as near:
-            fails(near)
-            files = near.files()
-            for _ in range(20):
-                assert is_reset_by(near.port)
-            near.mark_when_quiet(files)
 
 
 # The value

@@ -8,7 +8,13 @@ import threading
 from typing import Any
 
 from tests.support.relay import copy
-from tests.support.services import Service, connect, read_exactly, read_to_end
+from tests.support.services import (
+    Handler,
+    Service,
+    connect,
+    read_exactly,
+    read_to_end,
+)
 
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
@@ -129,23 +135,19 @@ class SocksProxy(_Proxy):
         return f"{host}:{int.from_bytes(read_exactly(sock, 2), 'big')}"
 
 
-def saying(data: bytes) -> Service:
-    """A service that says ``data`` once something has come, and reads to the end."""
+def say(data: bytes) -> Handler:
+    """Says ``data`` once something has come, and reads to the end."""
 
     def handle(sock: Any) -> None:
         sock.recv(1)
         sock.sendall(data)
         read_to_end(sock)
 
-    return Service(handle)
+    return handle
 
 
-def hanging_up() -> Service:
-    """A service that closes once something has come."""
-
-    def handle(sock: Any) -> None:
-        sock.recv(65536)
-        sock.shutdown(socket.SHUT_WR)
-        read_to_end(sock)
-
-    return Service(handle)
+def hang_up(sock: Any) -> None:
+    """Closes once something has come."""
+    sock.recv(65536)
+    sock.shutdown(socket.SHUT_WR)
+    read_to_end(sock)
