@@ -5,6 +5,7 @@ a loop of its own.
 """
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from fastws._backend import BACKEND
 from fastws._version import __version__
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.exceptions import ConfigError, FastwsError
+from fastws.watch import Watch, reload
+from fastws.workers import DRAIN, RELOAD, RESET, Crew
 
 if TYPE_CHECKING:
     from fastws.modes.runner import Runner
@@ -50,6 +54,9 @@ def run(
     log_level: str = "info",
     log_format: str = "human",
     stop: asyncio.Event | None = None,
+    workers: int = 1,
+    idle_exit: float = 0.0,
+    ready: Callable[[], None] | None = None,
 ) -> int:
     """Run specs until a signal or ``stop``; the command line's main loop.
 
@@ -58,6 +65,9 @@ def run(
         log_level: as set up already by the caller.
         log_format: likewise.
         stop: ends everything as SIGTERM does.
+        workers: processes that share the work.
+        idle_exit: seconds without a connection after which to end; 0 for never.
+        ready: called when all listen, in the first process.
 
     Returns:
         The exit status: 0 after a drain, 78 when a value names something wrong, 1
@@ -65,16 +75,72 @@ def run(
     """
     runners = [make_runner(spec) for spec in specs]
     try:
+        check_workers(specs, workers, idle_exit)
         for runner in runners:
-            runner.open()
+            runner.open(workers) if workers > 1 else runner.open()
     except ConfigError as error:
         logger.error("%s", error)
         return EXIT_CONFIG
     except (FastwsError, OSError) as error:
         logger.error("%s", error)
         return EXIT_FAILED
+
+    def say() -> None:
+        for runner in runners:
+            announce(runner, workers)
+        if ready is not None:
+            ready()
+
+    if workers > 1:
+        return lead(runners, workers, say)
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
-        loop.run(_serve(runners, stop))
+        signals = partial(Signals, stop)
+        loop.run(_serve(runners, signals, say, idle_exit))
+    return EXIT_OK
+
+
+def check_workers(specs: Sequence[ModeSpec], workers: int, idle_exit: float) -> None:
+    """Refuse what several processes cannot share.
+
+    Raises:
+        ConfigError: says what.
+    """
+    if workers < 1:
+        raise ConfigError("--workers", "must be a whole number from 1")
+    if workers == 1:
+        return
+    if not hasattr(os, "fork"):
+        raise ConfigError("--workers", "this system cannot fork; start more processes")
+    if idle_exit:
+        raise ConfigError("--workers", "contradicts an end when idle")
+    for spec in specs:
+        kind = spec.listen.kind  # type: ignore[attr-defined]
+        if kind not in ("tcp", "unix", "fd") or getattr(spec, "oneshot", False):
+            raise ConfigError("--workers", "shares listening TCP and unix sockets only")
+        if spec.max_connections is not None and spec.max_connections < workers:
+            few = f"--max-connections {spec.max_connections} is less than one each"
+            raise ConfigError("--workers", few)
+
+
+def lead(runners: list["Runner"], workers: int, say: Callable[[], None]) -> int:
+    """Fork workers for runners that are open, and wait until they have drained."""
+
+    def release() -> None:
+        for runner in runners:
+            for listener in runner.listeners:
+                listener.close()
+
+    def work(number: int, orders: int) -> int:
+        for runner in runners:
+            runner.become(number)
+        with asyncio.Runner(loop_factory=loop_factory()) as loop:
+            signals = partial(WorkerSignals, orders)
+            loop.run(_serve(runners, signals))
+        return EXIT_OK
+
+    gc.freeze()  # what is there already stays shared
+    delay = max(runner.spec.drain_delay for runner in runners)
+    Crew(workers, work, release, delay).run(say)
     return EXIT_OK
 
 
@@ -123,8 +189,8 @@ class Signals:
         reload: called in the loop for a SIGHUP.
     """
 
-    def __init__(self, first: asyncio.Event, reload: Callable[[], None]) -> None:
-        self.first = first
+    def __init__(self, first: asyncio.Event | None, reload: Callable[[], None]) -> None:
+        self.first = first or asyncio.Event()
         self.second = asyncio.Event()
         self._reload = reload
         self._loop = asyncio.get_running_loop()
@@ -150,27 +216,60 @@ class Signals:
         self._in_loop(self._reload)
 
 
-def reload(runners: Sequence["Runner"]) -> None:
-    """Read certificates and keys again; what cannot be read changes nothing."""
-    for runner in runners:
-        try:
-            runner.reload()
-        except ConfigError as error:
-            logger.error("%s: nothing reloaded: %s", runner.name, error)
-        else:
-            logger.info("%s: certificates and keys reloaded", runner.name)
+class WorkerSignals(Signals):
+    """The same for a worker: what the parent says counts.
+
+    A signal that comes to the worker itself may be one that the parent got too; it
+    is never the second one.
+
+    Args:
+        orders: descriptor to read orders from, see :mod:`fastws.workers`.
+        reload: as above.
+    """
+
+    def __init__(self, orders: int, reload: Callable[[], None]) -> None:
+        super().__init__(None, reload)
+        self._orders = orders
+        self._loop.add_reader(orders, self._obey)
+
+    def _set_next(self) -> None:
+        self.first.set()
+
+    def _obey(self) -> None:
+        orders = os.read(self._orders, 64)
+        if not orders:  # the parent is gone
+            self._loop.remove_reader(self._orders)
+        if not orders or DRAIN in orders or RESET in orders:
+            self.first.set()
+        if RESET in orders:
+            self.second.set()
+        if RELOAD in orders:
+            self._reload()
 
 
-async def _serve(runners: list["Runner"], stop: asyncio.Event | None) -> None:
+async def _serve(
+    runners: list["Runner"],
+    make_signals: Callable[[Callable[[], None]], Signals],
+    say: Callable[[], None] | None = None,
+    idle_exit: float = 0.0,
+) -> None:
     """Start all, wait for the first signal, drain; a second one resets."""
-    signals = Signals(stop or asyncio.Event(), lambda: reload(runners))
+    signals = make_signals(lambda: reload(runners))
     for runner in runners:
         runner.start()
-        announce(runner)
+    if say is not None:
+        say()
+    watch = Watch(runners, idle_exit=idle_exit, stop=signals.first.set)
     await signals.first.wait()
+    watch.close()
     logger.info("draining: a second signal ends it at once")
+    await drain(runners, signals.second)
+
+
+async def drain(runners: list["Runner"], second: asyncio.Event) -> None:
+    """Drain all; ``second`` cuts it short."""
     drained = asyncio.gather(*(runner.drain() for runner in runners))
-    forced = asyncio.create_task(signals.second.wait())
+    forced = asyncio.create_task(second.wait())
     await asyncio.wait((drained, forced), return_when=asyncio.FIRST_COMPLETED)
     if drained.done():
         drained.result()
@@ -184,7 +283,7 @@ async def _serve(runners: list["Runner"], stop: asyncio.Event | None) -> None:
         logger.info("stopped %s: %r", runner.name, runner.stats)
 
 
-def announce(runner: "Runner") -> None:
+def announce(runner: "Runner", workers: int = 1) -> None:
     """The start line: version, addresses, TLS, ping, backend."""
     spec = runner.spec
     ping = f"{spec.ping:g}s" if spec.ping else "off"
@@ -199,7 +298,8 @@ def announce(runner: "Runner") -> None:
         "on" if secure else "off",
         ping,
         BACKEND,
-        type(asyncio.get_running_loop()).__module__.partition(".")[0],
+        ("uvloop" if loop_factory() else "asyncio")
+        + (f", {workers} workers" if workers > 1 else ""),
     )
     if getattr(spec, "insecure", False):
         logger.warning(

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from fastws.config.options import FLAG, MODES, OPTIONS, Option, options_of
+from fastws.config.pairs import expand
 from fastws.config.schema import ModeSpec
 from fastws.exceptions import ConfigError, FastwsError
 
@@ -133,17 +134,36 @@ class ModeArgument(click.Argument):
         metavar: as shown.
         parse: text to value.
         help: one line for the help text.
+        unless: options that make it superfluous.
+        many: takes all that is left, be it nothing.
     """
 
     def __init__(
-        self, name: str, metavar: str, parse: Callable[[str], Any], help: str
+        self,
+        name: str,
+        metavar: str,
+        parse: Callable[[str], Any],
+        help: str,
+        *,
+        unless: Sequence[str] = (),
+        many: bool = False,
     ) -> None:
-        super().__init__([name], metavar=metavar, type=Text(metavar, parse))
+        super().__init__(
+            [name],
+            metavar=metavar,
+            type=Text(metavar, parse),
+            required=not unless and not many,
+            nargs=-1 if many else 1,
+        )
         self.line = help
+        self.unless = unless
 
     def place(self, ctx: click.Context | None) -> str:
         """How the argument is called in messages."""
-        return self.metavar or ""
+        return (self.metavar or "").strip("[].")
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        return f"'{self.place(ctx)}'"
 
 
 class ModeCommand(click.Command):
@@ -152,7 +172,8 @@ class ModeCommand(click.Command):
     Args:
         mode: key of :data:`fastws.config.options.MODES`.
         arguments: in order.
-        run: gets the spec, the log level and the log format; returns the exit status.
+        run: gets the specs, and by name the options of the process; returns the exit
+            status.
         about: first line of the help.
         examples: command lines for the end of the help.
     """
@@ -161,7 +182,7 @@ class ModeCommand(click.Command):
         self,
         mode: str,
         arguments: Sequence[ModeArgument],
-        run: Callable[[ModeSpec, str, str], int],
+        run: Callable[..., int],
         *,
         about: str,
         examples: Sequence[str],
@@ -185,14 +206,25 @@ class ModeCommand(click.Command):
     def start(self, /, **values: Any) -> None:
         """Build the spec from what was given, run it, exit with its status."""
         ctx = click.get_current_context()
-        level, form = values.pop("log_level"), values.pop("log_format")
+        names = ("log_level", "log_format", "workers")
+        process = {name: values.pop(name) for name in names}
+        pairs = values.pop("also")
+        self.require(ctx, values)
         try:
-            ctx.exit(self.run(self.spec(ctx, values), level, form))
+            specs = expand(self.spec(ctx, values), pairs)
+            ctx.exit(self.run(specs, **process))
         except ConfigError as error:
             message = f"{self.place(ctx, error.path)}: {error.reason}"
             raise Misconfigured(message if error.path else error.reason) from None
         except (FastwsError, OSError) as error:
             raise Failure(describe(error)) from None
+
+    def require(self, ctx: click.Context, values: Mapping[str, Any]) -> None:
+        """Refuse to go without an argument that no option replaces."""
+        for param in self.params:
+            if isinstance(param, ModeArgument) and param.unless:
+                if not any(values[name] for name in (param.name, *param.unless)):
+                    raise click.MissingParameter(ctx=ctx, param=param)
 
     def spec(self, ctx: click.Context, values: Mapping[str, Any]) -> ModeSpec:
         """Build the spec; what was not given keeps the schema's default."""

@@ -2,8 +2,9 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fastws.exceptions  # binds ``fastws``, whose ``app`` resolves when first used
 from fastws.cli import log
@@ -28,15 +29,19 @@ def on_stop(handler: "signal._HANDLER") -> None:
         signal.signal(number, handler)
 
 
-def run_one(spec: ModeSpec, level: str, form: str) -> int:
-    """Run one spec until it ends; returns the exit status.
+def run_specs(
+    specs: Sequence[ModeSpec], *, log_level: str, log_format: str, **process: Any
+) -> int:
+    """Run specs until they end; returns the exit status.
 
     The loop of the application has its own signal handlers: ours cover the time
     before, in which the address is bound already, and the exit after it.
     """
-    log.setup(level, form)
+    log.setup(log_level, log_format)
     on_stop(leave)
     try:
-        return fastws.app.run([spec], log_level=level, log_format=form)
+        return fastws.app.run(
+            specs, log_level=log_level, log_format=log_format, **process
+        )
     finally:
         on_stop(signal.SIG_IGN)

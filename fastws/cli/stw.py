@@ -1,7 +1,7 @@
 """``fastws stw LISTEN URL``."""
 
 from fastws.cli.options import ModeArgument, ModeCommand
-from fastws.cli.serve import run_one
+from fastws.cli.serve import run_specs
 from fastws.config.endpoint import Listen, WsUrl
 
 stw = ModeCommand(
@@ -20,7 +20,7 @@ stw = ModeCommand(
             "ws://HOST[:PORT]/PATH or wss://HOST[:PORT]/PATH",
         ),
     ],
-    run_one,
+    run_specs,
     about="TCP to WebSocket: each connection to LISTEN becomes one WebSocket to URL.",
     examples=[
         "fastws stw 2222 wss://edge.example/ssh     # then: ssh -p 2222 localhost",

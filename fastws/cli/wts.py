@@ -1,7 +1,7 @@
 """``fastws wts LISTEN TARGET``."""
 
 from fastws.cli.options import ModeArgument, ModeCommand
-from fastws.cli.serve import run_one
+from fastws.cli.serve import run_specs
 from fastws.config.endpoint import Listen, Target
 
 wts = ModeCommand(
@@ -18,9 +18,17 @@ wts = ModeCommand(
             "TARGET",
             Target.parse,
             "HOST:PORT, tls://HOST:PORT or unix:/PATH",
+            unless=("route", "token_file"),
+        ),
+        ModeArgument(
+            "more_targets",
+            "[TARGET]...",
+            Target.parse,
+            "more of them, which share the connections",
+            many=True,
         ),
     ],
-    run_one,
+    run_specs,
     about="WebSocket to TCP: each WebSocket at LISTEN becomes one TARGET connection.",
     examples=[
         "fastws wts :8080 127.0.0.1:22 --path /ssh",

@@ -10,9 +10,12 @@ from typing import Any
 
 import msgspec
 
+from fastws.config import access
 from fastws.config import fields as f
 from fastws.config.endpoint import ConnectTo
+from fastws.config.pairs import Pair
 from fastws.config.proxy import ProxyUrl
+from fastws.config.routes import Route
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.config.units import (
     format_duration,
@@ -144,12 +147,27 @@ class Option:
 _HTTP = "Handshake"
 _TLS = {"stw": "TLS (wss:// only)", "wts": "TLS to TARGET (tls:// only)"}
 _TLS_IN = {"stw": "TLS (wss:// only)", "wts": "TLS on LISTEN"}
+_ROUTES = "Several targets"
 _OUT = "Way out"
+_IN = "Who comes in"
 _TIMES = "Keep-alive and time-outs"
 _LIMITS = "Limits"
 _RUN = "Start, stop and log"
 
 OPTIONS: Sequence[Option] = (
+    Option(
+        "--route",
+        Kind("[HOST]/PATH=TARGET", Route.parse),
+        _ROUTES,
+        "requests that go elsewhere, /PATH/* for all below; repeatable",
+        many=True,
+    ),
+    Option(
+        "--token-file",
+        FILE,
+        _ROUTES,
+        "'token: host:port' lines; the token is ?token= or the path's first element",
+    ),
     Option("--path", Kind("PATH", f.parse_path), _HTTP, "upgrade this path only"),
     Option("--host", HOST, _HTTP, "Host to send instead of the URL's"),
     Option("--allow-host", HOST, _HTTP, "admit only this Host; repeatable", many=True),
@@ -231,6 +249,7 @@ OPTIONS: Sequence[Option] = (
     Option(
         "--client-ca", FILE, _TLS_IN, "demand client certificates of these authorities"
     ),
+    Option("--plain-too", FLAG, _TLS_IN, "serve clients without TLS on that port, too"),
     Option("--ca", FILE, _TLS, "authorities to trust (PEM) instead of the system's"),
     Option("--sni", NAME, _TLS, "server name to send and to verify"),
     Option("--insecure", FLAG, _TLS, "do not verify the server's certificate"),
@@ -257,6 +276,51 @@ OPTIONS: Sequence[Option] = (
         _OUT,
         "connect through this network interface (Linux)",
     ),
+    Option(
+        "--auth-token",
+        Kind("TOKEN", f.parse_bearer),
+        _IN,
+        "Authorization: Bearer TOKEN or ?access_token=TOKEN lets in; repeatable",
+        many=True,
+        secret=True,
+    ),
+    Option(
+        "--auth-basic",
+        FILE,
+        _IN,
+        "its users get in by password; lines USER:HASH, see fastws hash-password",
+    ),
+    Option(
+        "--trust",
+        Kind("CIDR", access.parse_network),
+        _IN,
+        "front ends to believe about client addresses, or unix; repeatable",
+        many=True,
+    ),
+    Option(
+        "--client-ip-header",
+        Kind("NAME", access.parse_field_name),
+        _IN,
+        "believe this field, not X-Forwarded-For, Forwarded, CF-Connecting-IP",
+    ),
+    Option(
+        "--proxy-protocol",
+        choice("off|accept|require", "off", "accept", "require"),
+        _IN,
+        "PROXY v1 or v2 header of --trust, without that of this machine",
+    ),
+    Option(
+        "--send-proxy-protocol",
+        choice("v1|v2", "v1", "v2"),
+        _IN,
+        "begin connections to TARGET with a PROXY header",
+    ),
+    Option(
+        "--web",
+        Kind("DIR"),
+        _IN,
+        "serve the files of this directory to plain requests",
+    ),
     Option("--ping", TIME, _TIMES, "time between pings, 0 for none", off=True),
     Option(
         "--ping-deadline", TIME, _TIMES, "silence after a ping until the peer is dead"
@@ -268,6 +332,13 @@ OPTIONS: Sequence[Option] = (
         TIME,
         _TIMES,
         "end connections without payload, 0 for never",
+        off=True,
+    ),
+    Option(
+        "--max-connection-age",
+        TIME,
+        _TIMES,
+        "end older connections once they are quiet, 0 for never",
         off=True,
     ),
     Option(
@@ -298,7 +369,31 @@ OPTIONS: Sequence[Option] = (
         _LIMITS,
         "at once; default 8192 or 1/4 of the descriptor limit",
     ),
+    Option(
+        "--max-per-ip",
+        Kind("COUNT", parse_count, str),
+        _LIMITS,
+        "connections of one client address at once, 0 for any number",
+        off=True,
+    ),
     Option("--max-message", SIZE, _LIMITS, "outgoing frame with header, 1KiB to 16MiB"),
+    Option(
+        "--also",
+        Kind("LISTEN=...", Pair.parse),
+        _RUN,
+        {
+            "stw": "one more pair in this process, LISTEN=URL; repeatable",
+            "wts": "one more pair in this process, LISTEN=TARGET; repeatable",
+        },
+        many=True,
+    ),
+    Option(
+        "--workers",
+        Kind("COUNT", parse_count),
+        _RUN,
+        "processes that share the work; limits are divided by it",
+        default=1,
+    ),
     Option("--drain-delay", TIME, _RUN, "from the signal to the end of accepting"),
     Option("--drain-timeout", TIME, _RUN, "for open connections after that"),
     Option(
@@ -318,7 +413,11 @@ OPTIONS: Sequence[Option] = (
 )
 """Every option, in the order of help texts and reference."""
 
-_LOGGING = frozenset({"log_level", "log_format"})
+ARGUMENTS = frozenset({"listen", "upstream", "target", "more_targets"})
+"""Attributes of the schemas that are written without a flag."""
+
+PROCESS = frozenset({"also", "workers", "log_level", "log_format"})
+"""Options of the whole process, which no schema has."""
 
 
 def defaults(schema: type[ModeSpec]) -> dict[str, Any]:
@@ -326,11 +425,11 @@ def defaults(schema: type[ModeSpec]) -> dict[str, Any]:
     return {
         field.name: field.default
         for field in msgspec.structs.fields(schema)
-        if not field.required
+        if not field.required and field.name not in ARGUMENTS
     }
 
 
 def options_of(mode: str) -> list[Option]:
     """The options of one command, in the order of :data:`OPTIONS`."""
-    known = defaults(MODES[mode]).keys() | _LOGGING
+    known = defaults(MODES[mode]).keys() | PROCESS
     return [option for option in OPTIONS if option.attribute in known]

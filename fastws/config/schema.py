@@ -14,10 +14,12 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from fastws import _consts as c
+from fastws.config import access
 from fastws.config import fields as f
 from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl, is_ip
 from fastws.config.endpoint import is_loopback as loops_back
 from fastws.config.proxy import ProxyUrl
+from fastws.config.routes import Route, find_clash
 from fastws.exceptions import ConfigError
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "ping",
     "idle_timeout",
+    "max_connection_age",
     "tcp_user_timeout",
     "drain_delay",
     "drain_timeout",
@@ -70,6 +73,8 @@ class ModeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         connect_timeout: seconds to resolve and connect, in all.
         handshake_timeout: seconds for TLS and HTTP handshakes, in all.
         idle_timeout: seconds without payload, 0 for no limit.
+        max_connection_age: seconds after which a connection ends as by a drain, once
+            it is quiet for a second, at the latest at 1.1 times that; 0 for no limit.
         max_connections: at once; ``None`` is 8192 or a quarter of the descriptor
             limit, whichever is smaller.
         max_message: bytes of an outgoing frame with its header.
@@ -88,6 +93,7 @@ class ModeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connect_timeout: float = c.CONNECT_TIMEOUT
     handshake_timeout: float = c.HANDSHAKE_TIMEOUT
     idle_timeout: float = c.IDLE_TIMEOUT
+    max_connection_age: float = 0.0
     max_connections: int | None = None
     max_message: int = c.MAX_MESSAGE
     tcp_user_timeout: float = 0.0
@@ -226,7 +232,14 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         listen: where to accept; text is parsed.
-        target: the service to connect to; text is parsed.
+        target: the service to connect to; text is parsed. Only ``route`` or
+            ``token_file`` can do without.
+        more_targets: services that share the connections with ``target``; text is
+            parsed.
+        route: requests that go elsewhere, by path, or by Host and path; text is
+            parsed.
+        token_file: file of ``token: host:port`` lines, or a directory of such files;
+            the request's token decides where it goes.
         path: the only path that upgrades; without it all do.
         allow_host: the only Hosts admitted; without it all are.
         allow_origin: origins admitted besides those of the request's own Host.
@@ -238,10 +251,22 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         insecure: do not verify the target's certificate.
         target_cert: PEM file of the certificate shown to the target.
         target_key: PEM file of that key.
+        auth_token: bearer tokens, one of which lets in.
+        auth_basic: file of ``user:hash`` lines, one of whom lets in.
+        trust: networks whose word about client addresses is taken, or ``unix``.
+        client_ip_header: the only HTTP field that they say it in.
+        max_per_ip: connections of one client address at once, 0 for no limit.
+        proxy_protocol: ``accept`` PROXY headers on ``listen``, or ``require`` them.
+        send_proxy_protocol: begin connections to the target with a PROXY header.
+        web: directory of files for plain requests.
+        plain_too: serve clients without TLS on the same port.
     """
 
     listen: Parsed[Listen]
-    target: Parsed[Target]
+    target: Parsed[Target | None] = None  # type: ignore[assignment]
+    more_targets: tuple[Target, ...] = ()
+    route: tuple[Route, ...] = ()
+    token_file: str | None = None
     path: str | None = None
     allow_host: tuple[str, ...] = ()
     allow_origin: tuple[str, ...] = ()
@@ -253,11 +278,20 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure: bool = False
     target_cert: str | None = None
     target_key: str | None = None
+    auth_token: tuple[str, ...] = ()
+    auth_basic: str | None = None
+    trust: tuple[str, ...] = ()
+    client_ip_header: str | None = None
+    max_per_ip: int = 0
+    proxy_protocol: Literal["off", "accept", "require"] = "off"
+    send_proxy_protocol: Literal["v1", "v2"] | None = None
+    web: str | None = None
+    plain_too: bool = False
 
     def __post_init__(self) -> None:
         ModeSpec.__post_init__(self)
         _parse(self, "listen", Listen)
-        _parse(self, "target", Target)
+        self._check_targets()
         _headers(self, request=False)
         _text(self, "path", f.parse_path)
         _text(self, "sni", f.parse_server_name)
@@ -267,16 +301,72 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _check_pair(self, "target_cert", "target_key")
         if self.client_ca is not None and self.cert is None:
             raise ConfigError("client_ca", "needs cert: only TLS asks for certificates")
-        if not self.target.tls:
+        self._check_ways_in()
+        if not self.may_use_tls:
             names = ("sni", "ca", "insecure", "target_cert", "target_key")
             _refuse(self, names, "only means something with a tls:// target")
         _check_trust(self)
-        _check_loop(self.listen, self.target.address)
+        for target in self.all_targets:
+            _check_loop(self.listen, target.address)
+
+    def _check_ways_in(self) -> None:
+        _texts(self, "auth_token", f.parse_bearer)
+        _texts(self, "trust", access.parse_network)
+        _text(self, "client_ip_header", access.parse_field_name)
+        if self.client_ip_header is not None and not self.trust:
+            raise ConfigError(
+                "client_ip_header", "needs trust: nobody else's headers are believed"
+            )
+        if not _is_count(self.max_per_ip) or self.max_per_ip < 0:
+            raise ConfigError("max_per_ip", "must be a whole number, 0 for no limit")
+        if self.proxy_protocol not in ("off", "accept", "require"):
+            raise ConfigError("proxy_protocol", "must be off, accept or require")
+        if self.send_proxy_protocol not in (None, "v1", "v2"):
+            raise ConfigError("send_proxy_protocol", "must be v1 or v2")
+        if self.plain_too and self.cert is None:
+            raise ConfigError("plain_too", "needs cert: without TLS all is plain")
+
+    def _check_targets(self) -> None:
+        if self.target is not None:
+            _parse(self, "target", Target)
+        elif not self.route and self.token_file is None:
+            raise ConfigError(
+                "target", "is missing; only route and token_file need none"
+            )
+        _parse_all(self, "more_targets", Target)
+        _parse_all(self, "route", Route)
+        if self.more_targets and self.target is None:
+            raise ConfigError("more_targets", "needs target, the first of them")
+        clash = find_clash(self.route)
+        if clash is not None:
+            raise ConfigError("route", f"{clash} is named twice")
+        if self.target is not None and self.path is not None:
+            if any(route.pattern == self.path for route in self.route):
+                raise ConfigError("route", f"{self.path} is the path of TARGET already")
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The services that requests without a route or token go to."""
+        return () if self.target is None else (self.target, *self.more_targets)
+
+    @property
+    def all_targets(self) -> tuple[Target, ...]:
+        """Those and the targets of routes; token files are read later."""
+        return *self.targets, *(route.target for route in self.route)
+
+    @property
+    def may_use_tls(self) -> bool:
+        """Whether there is, or may be in a token file, a ``tls://`` target."""
+        return self.token_file is not None or any(t.tls for t in self.all_targets)
 
     @property
     def server_name(self) -> str | None:
         """Name for TLS to the target, sent and verified; ``None`` without TLS."""
-        return (self.sni or self.target.host) if self.target.tls else None
+        return None if self.target is None else self.server_name_of(self.target)
+
+    def server_name_of(self, target: Target) -> str | None:
+        """Name for TLS to ``target``, sent and verified; ``None`` without TLS."""
+        return (self.sni or target.host) if target.tls else None
 
 
 def _parse(spec: ModeSpec, name: str, kind: type[Any]) -> None:
@@ -289,6 +379,22 @@ def _parse(spec: ModeSpec, name: str, kind: type[Any]) -> None:
             raise ConfigError(name, str(error)) from None
     elif not isinstance(value, kind):
         raise ConfigError(name, f"must be text or {kind.__name__}")
+
+
+def _parse_all(spec: ModeSpec, name: str, kind: type[Any]) -> None:
+    """Replace the texts of a sequence by parsed values."""
+    values = getattr(spec, name)
+    if isinstance(values, str):
+        raise ConfigError(name, "must be a sequence, not one text")
+    parsed = []
+    for value in values:
+        if not isinstance(value, str | kind):
+            raise ConfigError(name, f"must hold text or {kind.__name__}")
+        try:
+            parsed.append(kind.parse(value) if isinstance(value, str) else value)
+        except ValueError as error:
+            raise ConfigError(name, str(error)) from None
+    force_setattr(spec, name, tuple(parsed))
 
 
 def _text(spec: ModeSpec, name: str, parse: Callable[[str], str]) -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -17,7 +17,9 @@ from fastws._consts import DRAIN_SPREAD, MAX_CONNECTIONS
 from fastws.config.endpoint import Listen
 from fastws.config.schema import ModeSpec
 from fastws.exceptions import ConfigError
-from fastws.net.bind import open_listeners
+from fastws.modes.parts import Part
+from fastws.net.ageing import Ageing
+from fastws.net.bind import open_listeners, share_listeners
 from fastws.net.copy import Copy, CopyResult, copy_bidirectional
 from fastws.net.ends import CopyOptions
 from fastws.net.listen import Listener
@@ -57,6 +59,9 @@ class Runner:
         is_ready: ``/readyz`` answers 200.
         is_draining: accepting has stopped.
         copies: the connections that are being copied.
+        parts: what was read from files, and can be read again.
+        listeners: one for each worker.
+        listener: the one of this process.
     """
 
     name: ClassVar[str] = ""
@@ -70,6 +75,10 @@ class Runner:
         self.is_ready = False
         self.is_draining = False
         self.copies: set[Copy] = set()
+        if spec.max_connection_age:
+            self.copies = Ageing(spec.max_connection_age)
+        self.parts: list[Part] = []
+        self.listeners: list[Listener] = []
         self.listener: Listener | None = None
         self.options = CopyOptions(
             linger=spec.linger,
@@ -95,7 +104,11 @@ class Runner:
         """Serve one accepted connection until it is over."""
         raise NotImplementedError
 
-    def reload(self) -> None:
+    def tls_files(self) -> Sequence[str | None]:
+        """The files that :meth:`load_tls` reads."""
+        raise NotImplementedError
+
+    def load_tls(self) -> None:
         """Read certificates and keys again, for connections from now on.
 
         Raises:
@@ -105,32 +118,51 @@ class Runner:
 
     # -- life ----------------------------------------------------------------------
 
-    def open(self) -> None:
+    def open(self, workers: int = 1) -> None:
         """Bind the sockets and read every file: fails before anything runs.
+
+        Args:
+            workers: processes that will share the work; each calls :meth:`become`.
 
         Raises:
             ConfigError: a file is unreadable or does not fit.
             OSError: an address cannot be bound; the text names it.
         """
         options = self.listener_options()
-        listen = self.listen
-        self.listener = Listener(
-            open_listeners(
-                hosts=listen.hosts,
-                port=listen.port,
-                optional=listen.optional,
-                path=listen.path or None,
-                fd=listen.fd if listen.kind == "fd" else None,
-            ),
-            self.handle,
-            linger=self.spec.linger,
-            handshake_timeout=self.spec.handshake_timeout,
-            max_connections=self.spec.max_connections
-            or default_connections(raise_nofile_limit()),
-            overflow=self.overflow,
-            tcp_user_timeout=self.spec.tcp_user_timeout,
-            **options,
+        self.parts.append(
+            Part("certificates and keys", self.tls_files(), self.load_tls)
         )
+        listen = self.listen
+        socks = open_listeners(
+            hosts=listen.hosts,
+            port=listen.port,
+            optional=listen.optional,
+            path=listen.path or None,
+            fd=listen.fd if listen.kind == "fd" else None,
+        )
+        limit = self.spec.max_connections or default_connections(raise_nofile_limit())
+        self.listeners = [
+            Listener(
+                share,
+                self.handle,
+                linger=self.spec.linger,
+                handshake_timeout=self.spec.handshake_timeout,
+                max_connections=max(1, (limit + workers - 1 - number) // workers),
+                overflow=self.overflow,
+                tcp_user_timeout=self.spec.tcp_user_timeout,
+                **options,
+            )
+            for number, share in enumerate(share_listeners(socks, workers))
+        ]
+        self.listener = self.listeners[0]
+
+    def become(self, number: int) -> None:
+        """Be worker ``number`` in this process: the sockets of the others go."""
+        self.listener = keep = self.listeners[number]
+        for listener in self.listeners:
+            if listener is not keep:
+                listener.forsake(keep)
+        self.listeners = [keep]
 
     @property
     def endpoints(self) -> list[str]:

@@ -53,7 +53,10 @@ class TcpToWsRunner(Runner):
                 ca=spec.ca, cert=spec.cert, key=spec.key, insecure=spec.insecure
             )
 
-    def reload(self) -> None:
+    def tls_files(self) -> tuple[str | None, ...]:
+        return self.spec.ca, self.spec.cert, self.spec.key
+
+    def load_tls(self) -> None:
         self.dialer.tls = self._tls()
 
     def describe(self) -> str:

@@ -8,12 +8,17 @@ docs/wire.md: 400, 403, 404, 405, 426, 431, 503, and the two health checks.
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastws._consts import OVERFLOW, Side
+from fastws.config.endpoint import Target
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import DialError, DialTimeout, RemoteProtocolError
+from fastws.modes.parts import Part
 from fastws.modes.runner import Runner, naming_options, new_id
+from fastws.modes.targets import NoTarget, Targets
 from fastws.net import sockopt
 from fastws.net.dial import Dialer
 from fastws.net.stream import ByteStream, describe, kind_of
@@ -54,20 +59,32 @@ class WsToTcpRunner(Runner):
 
     def listener_options(self) -> dict[str, Any]:
         spec = self.spec
-        self.dialer = Dialer(
-            spec.target.address,
-            tls=self._target_tls(),
-            server_hostname=spec.server_name,
+        self.tls = self._target_tls()
+        self.targets: Targets | None = None
+        if spec.route or spec.more_targets or spec.token_file is not None:
+            self.targets = Targets(spec, self._make_dialer)
+            if self.targets.tokens is not None:
+                load = self.targets.load_tokens
+                self.parts.append(Part("tokens", (spec.token_file,), load))
+        else:
+            self.dialer = self._make_dialer(spec.targets[0])
+        return {"protocol_factory": HeadHold, "tls": self._listen_tls()}
+
+    def _make_dialer(self, target: Target) -> Dialer:
+        spec = self.spec
+        return Dialer(
+            target.address,
+            tls=self.tls if target.tls else None,
+            server_hostname=spec.server_name_of(target),
             connect_timeout=spec.connect_timeout,
             handshake_timeout=spec.handshake_timeout,
             linger=spec.linger,
             tcp_user_timeout=spec.tcp_user_timeout,
         )
-        return {"protocol_factory": HeadHold, "tls": self._listen_tls()}
 
     def _target_tls(self) -> ssl.SSLContext | None:
         spec = self.spec
-        if not spec.target.tls:
+        if not spec.may_use_tls:
             return None
         with naming_options(spec, "ca", "target_cert", "target_key"):
             return client_context(
@@ -85,17 +102,31 @@ class WsToTcpRunner(Runner):
         with naming_options(spec, "client_ca", "cert", "key"):
             return server_context(spec.cert, spec.key, client_ca=spec.client_ca)
 
-    def reload(self) -> None:
-        target, listen = self._target_tls(), self._listen_tls()
-        self.dialer.tls = target
-        if self.listener is not None:
-            self.listener.tls = listen
+    def tls_files(self) -> tuple[str | None, ...]:
+        spec = self.spec
+        ours = (spec.cert, spec.key, spec.client_ca)
+        return *ours, spec.ca, spec.target_cert, spec.target_key
+
+    def load_tls(self) -> None:
+        self.tls, listen = self._target_tls(), self._listen_tls()
+        dialers = [self.dialer] if self.targets is None else self.targets.dialers
+        for dialer in dialers:
+            if dialer.tls is not None:
+                dialer.tls = self.tls
+        for listener in self.listeners:
+            listener.tls = listen
 
     def describe(self) -> str:
-        return str(self.spec.target)
+        spec = self.spec
+        parts = [str(target) for target in spec.targets]
+        parts += [str(route) for route in spec.route]
+        if spec.token_file is not None:
+            parts.append(f"the targets of {spec.token_file}")
+        return ", ".join(parts)
 
     async def handle(self, transport: Any, protocol: HeadHold) -> None:
         who = describe(transport)
+        leave: Callable[[], None] | None = None
         try:
             head = await protocol.read_head(self.spec.handshake_timeout)
             answer = self._answer_plain(head)
@@ -103,7 +134,10 @@ class WsToTcpRunner(Runner):
                 await protocol.finish(answer, self.spec.linger)
                 return
             upgrade = self._check(head)
-            up = await self._dial()
+            if self.targets is None:
+                up = await self._dial(self.dialer)
+            else:
+                up, leave = await self._dial_choice(self.targets, upgrade)
         except RemoteProtocolError as error:
             self.refuse(who, error.reason, level_of(error))
             if error.http_status is not None:
@@ -111,11 +145,15 @@ class WsToTcpRunner(Runner):
                 answer = build_refusal(error, is_head)
                 await protocol.finish(answer, self.spec.linger)
             return
-        if protocol.lost or transport.is_closing():
-            sockopt.reset(up.transport)
-            self.refuse(who, "left before the target was connected", logging.INFO)
-            return
-        await self._convert(transport, protocol, upgrade, up, who)
+        try:
+            if protocol.lost or transport.is_closing():
+                sockopt.reset(up.transport)
+                self.refuse(who, "left before the target was connected", logging.INFO)
+                return
+            await self._convert(transport, protocol, upgrade, up, who)
+        finally:
+            if leave is not None:
+                leave()
 
     # -- requests that are no upgrade ----------------------------------------------
 
@@ -127,11 +165,13 @@ class WsToTcpRunner(Runner):
         if path in ("/healthz", "/readyz") and head.method in ("GET", "HEAD"):
             ready = path == "/healthz" or (self.is_ready and not self._is_full)
             return build_health(ready, head.method == "HEAD")
-        if self._upgrades_at(path):
+        if self._upgrades_at(head.get("host") or "", path):
             check_upgrade(head)  # raises 405 or 426
         raise Refusal(f"nothing at {path}", http_status=404)
 
-    def _upgrades_at(self, path: str) -> bool:
+    def _upgrades_at(self, host: str, path: str) -> bool:
+        if self.targets is not None:
+            return self.targets.has_path(host, path)
         return self.spec.path is None or path == self.spec.path
 
     @property
@@ -159,8 +199,9 @@ class WsToTcpRunner(Runner):
             raise Refusal(
                 f"Host {upgrade.host!r} is not admitted (--allow-host)", http_status=400
             )
-        if not self._upgrades_at(upgrade.target.partition("?")[0]):
-            raise Refusal(f"nothing at {upgrade.target} (--path)", http_status=404)
+        path = upgrade.target.partition("?")[0]
+        if self.targets is None and not self._upgrades_at(upgrade.host, path):
+            raise Refusal(f"nothing at {path} (--path)", http_status=404)
         self._check_origin(upgrade)
         return upgrade
 
@@ -183,13 +224,27 @@ class WsToTcpRunner(Runner):
                 http_status=403,
             )
 
-    async def _dial(self) -> ByteStream:
+    async def _dial(self, dialer: Dialer) -> ByteStream:
         try:
-            return await self.dialer.dial()
-        except DialTimeout as error:
-            raise Refusal(f"target {error}", http_status=504) from error
+            return await dialer.dial()
         except DialError as error:
-            raise Refusal(f"target {error}", http_status=502) from error
+            raise unreachable(error) from error
+
+    async def _dial_choice(
+        self, targets: Targets, upgrade: Upgrade
+    ) -> tuple[ByteStream, Callable[[], None] | None]:
+        """Dial where the request is to go; what to call when that has ended."""
+        try:
+            way = targets.choose(upgrade.host, upgrade.target)
+        except NoTarget as error:
+            raise Refusal(error.reason, http_status=error.status) from None
+        if isinstance(way, Dialer):
+            return await self._dial(way), None
+        try:
+            up, member = await way.dial()
+        except DialError as error:
+            raise unreachable(error) from error
+        return up, partial(way.release, member)
 
     async def _convert(
         self,
@@ -222,6 +277,12 @@ class WsToTcpRunner(Runner):
         hold.head = None
         del upgrade, headers
         await self.copy(down, up, who, ident or new_id())
+
+
+def unreachable(error: DialError) -> Refusal:
+    """What a client hears of a target that could not be reached."""
+    status = 504 if isinstance(error, DialTimeout) else 502
+    return Refusal(f"target {error}", http_status=status)
 
 
 def build_health(ready: bool, is_head: bool) -> bytes:

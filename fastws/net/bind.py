@@ -82,6 +82,45 @@ def open_listeners(
     )
 
 
+def share_listeners(
+    socks: list[socket.socket], workers: int, *, backlog: int = BACKLOG
+) -> list[list[socket.socket]]:
+    """The listening sockets of each of several processes, bound before they exist.
+
+    Where the system spreads connections over sockets of one address (Linux,
+    SO_REUSEPORT, TCP), each gets its own; elsewhere all share ``socks``. That option
+    is set on ``socks`` only now: a first bind without it finds a port in use.
+
+    Args:
+        socks: of the first; owned by it.
+        workers: at least 1.
+        backlog: connections that may wait at each.
+
+    Raises:
+        ListenError: names the address; what was opened here is closed.
+    """
+    if workers == 1 or not sys.platform.startswith("linux"):
+        return [socks] * workers
+    if any(sock.family not in (socket.AF_INET, socket.AF_INET6) for sock in socks):
+        return [socks] * workers
+    shares = [socks]
+    try:
+        for sock in socks:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for _ in range(workers - 1):
+            shares.append([])
+            for sock in socks:
+                twin = _bind_one(sock.family, sock.getsockname(), True)
+                shares[-1].append(twin)
+                _start_listening(twin, backlog)
+    except BaseException:
+        for share in shares:
+            for sock in share:
+                sock.close()
+        raise
+    return shares
+
+
 def bind_tcp(
     hosts: Sequence[str],
     port: int,

@@ -48,12 +48,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.specs: list[ModeSpec] = []
-        self.logging: dict[str, Any] = {}
+        self.process: dict[str, Any] = {}
         self.outcome: int | Exception = 0
 
-    def run(self, specs: Sequence[ModeSpec], **logging: Any) -> int:
+    def run(self, specs: Sequence[ModeSpec], **process: Any) -> int:
         self.specs = list(specs)
-        self.logging = logging
+        self.process = process
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -134,7 +134,8 @@ def test_help_is_grouped(command: str, flags: tuple[str, ...], flag: str) -> Non
     ]
     expected = ["Arguments:", "Handshake:", "TLS (wss:// only):"]
     if command == "wts":
-        expected[2:] = ["TLS on LISTEN:", "TLS to TARGET (tls:// only):"]
+        expected.insert(1, "Several targets:")
+        expected[3:] = ["TLS on LISTEN:", "TLS to TARGET (tls:// only):"]
     else:
         expected.append("Way out:")
     expected += ["Keep-alive and time-outs:", "Limits:", "Start, stop and log:"]
@@ -177,7 +178,14 @@ def test_help_loads_neither_event_loop_nor_codec() -> None:
         (("stw",), "Missing argument 'LISTEN'."),
         (("stw", "7000"), "Missing argument 'URL'."),
         (("wts", "8080"), "Missing argument 'TARGET'."),
-        ((*WTS, "extra"), "Got unexpected extra argument (extra)"),
+        (
+            (*WTS, "extra"),
+            "Invalid value for 'TARGET': 'extra' has no port; write HOST:PORT",
+        ),
+        (
+            ("stw", "7000", "ws://h/", "extra"),
+            "Got unexpected extra argument (extra)",
+        ),
         (
             ("stw", "x", "ws://h"),
             "Invalid value for 'LISTEN': 'x' is not an address; write PORT (loopback),",
@@ -338,13 +346,15 @@ def test_arguments_become_a_spec(recorded: Recorder) -> None:
         max_connections=5,
         idle_timeout=60.0,
     )
-    assert recorded.logging == {"log_level": "debug", "log_format": "json"}
+    logging = {"log_level": "debug", "log_format": "json"}
+    assert recorded.process == {**logging, "workers": 1}
 
 
 def test_no_option_keeps_every_default(recorded: Recorder) -> None:
     assert invoke(*WTS).exit_code == 0
     assert recorded.spec() == fastws.WsToTcp(listen="8080", target="127.0.0.1:22")
-    assert recorded.logging == {"log_level": "info", "log_format": "human"}
+    logging = {"log_level": "info", "log_format": "human"}
+    assert recorded.process == {**logging, "workers": 1}
 
 
 def test_variables_fill_in_and_arguments_win(recorded: Recorder) -> None:
@@ -367,7 +377,7 @@ def test_variables_fill_in_and_arguments_win(recorded: Recorder) -> None:
         allow_host=("a.example", "b.example"),
         fastws=False,
     )
-    assert recorded.logging["log_level"] == "error"
+    assert recorded.process["log_level"] == "error"
 
 
 @pytest.mark.parametrize(("value", "announced"), [("0", True), ("true", False)])

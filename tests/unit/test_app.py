@@ -15,6 +15,7 @@ import fastws
 from fastws import app
 from fastws.config.schema import TcpToWs, WsToTcp
 from fastws.exceptions import ConfigError, ListenError
+from fastws.modes.parts import Part
 from fastws.modes.tcp_to_ws import TcpToWsRunner
 from fastws.modes.ws_to_tcp import WsToTcpRunner
 from tests.support.certs import certs
@@ -143,13 +144,16 @@ def test_reload_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
         raise ConfigError("--cert x.pem", "holds no certificate (PEM)")
 
     done: list[str] = []
-    bad: Any = SimpleNamespace(name="stw", reload=fail)
-    good: Any = SimpleNamespace(name="wts", reload=lambda: done.append("wts"))
+    what = "certificates and keys"
+    bad: Any = SimpleNamespace(name="stw", parts=[Part(what, [], fail)])
+    parts = [Part(what, [], lambda: done.append("wts"))]
+    good: Any = SimpleNamespace(name="wts", parts=parts)
     with caplog.at_level("INFO"):
         app.reload([bad, good])
     assert done == ["wts"]
     assert [record.getMessage() for record in caplog.records] == [
-        "stw: nothing reloaded: --cert x.pem: holds no certificate (PEM)",
+        "stw: certificates and keys: nothing reloaded:"
+        " --cert x.pem: holds no certificate (PEM)",
         "wts: certificates and keys reloaded",
     ]
 
@@ -160,12 +164,12 @@ def test_reload_replaces_both_contexts_or_none() -> None:
         secure = WsToTcp(listen="127.0.0.1:0", target="tls://127.0.0.1:9", **pair)
         async with app.start(secure) as (runner,):
             before = runner.listener.tls, runner.dialer.tls
-            runner.reload()
+            runner.load_tls()
             after = runner.listener.tls, runner.dialer.tls
             assert not set(before) & set(after)
             object.__setattr__(runner, "spec", _with_cert(secure, "/nonexistent"))
             with pytest.raises(ConfigError, match="--cert /nonexistent"):
-                runner.reload()
+                runner.load_tls()
             assert (runner.listener.tls, runner.dialer.tls) == after
 
     asyncio.run(main())

@@ -6,6 +6,7 @@ from fastws import TcpToWs, WsToTcp
 from fastws.config.options import (
     MODES,
     OPTIONS,
+    PROCESS,
     choice,
     defaults,
     options_of,
@@ -18,14 +19,17 @@ BOTH = {
     *("--handshake-timeout", "--idle-timeout", "--half-close-timeout"),
     *("--tcp-user-timeout", "--max-connections", "--max-message", "--drain-delay"),
     *("--drain-timeout", "--log-level", "--log-format"),
+    *("--max-connection-age", "--also", "--workers"),
 }
 STW = BOTH | {"--host", "--origin", "--connect-to", "--on-eof"}
 STW |= {"--proxy", "--retry", "--source", "--bind-device"}
 STW |= {"--header-file", "--bearer", "--basic"}
 WTS = BOTH | {
     *("--path", "--allow-host", "--allow-origin", "--client-ca"),
-    *("--target-cert", "--target-key"),
+    *("--target-cert", "--target-key", "--route", "--token-file"),
 }
+WTS |= {"--auth-token", "--auth-basic", "--trust", "--client-ip-header", "--web"}
+WTS |= {"--max-per-ip", "--proxy-protocol", "--send-proxy-protocol", "--plain-too"}
 
 
 @pytest.mark.parametrize(("mode", "flags"), [("stw", STW), ("wts", WTS)])
@@ -40,7 +44,7 @@ def test_modes_fill_these_schemas() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_every_attribute_of_the_schema_has_a_row(mode: str) -> None:
     rows = {option.attribute for option in options_of(mode)}
-    assert rows - {"log_level", "log_format"} == set(defaults(MODES[mode]))
+    assert rows - PROCESS == set(defaults(MODES[mode]))
 
 
 def test_flags_and_variables_are_unique() -> None:

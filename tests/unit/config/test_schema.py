@@ -77,7 +77,7 @@ def test_missing_end_is_an_error() -> None:
         ("listen", "x", "write PORT (loopback)"),
         ("listen", 7000, "must be text or Listen"),
         ("target", "22", "write 127.0.0.1:22"),
-        ("target", None, "must be text or Target"),
+        ("target", 22, "must be text or Target"),
     ],
 )
 def test_reject_bad_end(name: str, value: Any, hint: str) -> None:

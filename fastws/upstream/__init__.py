@@ -1,0 +1,1 @@
+"""Several upstreams behind one name: which is alive, and which takes the next one."""
