@@ -90,7 +90,8 @@ class _Out(asyncio.Protocol):
 class StdioTransport(asyncio.Transport):
     """Joins a transport that is read and one that is written; see asyncio.Transport.
 
-    For one event loop. Reading is paused until asked for. A reader of our output that
+    For one event loop. Reading is paused until asked for, but for what uvloop has read
+    by then. A reader of our output that
     goes away is no end as long as there is nothing to write to it.
 
     Attributes:
@@ -103,7 +104,7 @@ class StdioTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._reader: Any = None
         self._writer: Any = None
-        self._modes: list[Mode] = []
+        self._modes: dict[bool, Mode] = {}  # by side: whether it is written
         self._has_ended = False  # input: EOF was told
         self._reader_gone = self._writer_gone = False
         self._is_closing = False
@@ -120,20 +121,22 @@ class StdioTransport(asyncio.Transport):
             OSError: one cannot be used; both are closed.
         """
         try:
-            self._reader = await self._open(read_fd, _In(self), False)
-        except BaseException:
-            os.close(write_fd)
-            self._is_over = self._is_closing = True
-            self._restore()
-            raise
-        try:
             self._writer = await self._open(write_fd, _Out(self), True)
         except BaseException:
+            os.close(read_fd)
             self._is_over = self._is_closing = True
-            self._reader.close()
-            self._restore()
+            self._restore(False, True)
             raise
-        self.protocol.connection_made(self)
+        try:
+            self._reader = await self._open(read_fd, _In(self), False)
+        except BaseException:
+            self._is_over = self._is_closing = True
+            self._writer.abort()
+            self._restore(False, True)
+            raise
+        self.pause_reading()  # uvloop reads since connection_made
+        if not self._is_closing:
+            self.protocol.connection_made(self)
 
     async def _open(self, fd: int, side: _In | _Out, writes: bool) -> Any:
         """A transport for one descriptor of whatever kind."""
@@ -142,12 +145,12 @@ class StdioTransport(asyncio.Transport):
         if stat.S_ISFIFO(mode) or os.isatty(fd):
             new = reopen(fd, os.O_WRONLY if writes else os.O_RDONLY)
             if new == fd:
-                self._modes.append(Mode(fd))
+                self._modes[writes] = Mode(fd)
             pipe = io.FileIO(new, "w" if writes else "r")
             connect: Any = loop.connect_write_pipe if writes else loop.connect_read_pipe
             return (await connect(lambda: side, pipe))[0]
         if stat.S_ISSOCK(mode):
-            self._modes.append(Mode(fd))
+            self._modes[writes] = Mode(fd)
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
         else:
@@ -191,6 +194,7 @@ class StdioTransport(asyncio.Transport):
     def reader_lost(self, exc: Exception | None) -> None:
         """The reading side is gone."""
         self._reader_gone = True
+        self._restore(False)
         if exc is not None and not self._is_closing:
             self._fail(exc)
         else:
@@ -200,6 +204,9 @@ class StdioTransport(asyncio.Transport):
     def writer_lost(self, exc: Exception | None) -> None:
         """The writing side is gone: everything is out, or nobody takes it."""
         self._writer_gone = True
+        self._restore(True)
+        if not self._writer.is_closing():  # its thread has failed
+            self._writer.abort()
         if exc is not None and not (self._is_closing and self._error):
             self._fail(exc)
         else:
@@ -215,12 +222,14 @@ class StdioTransport(asyncio.Transport):
         if not self._is_closing and not self._eof_sent:
             return  # a protocol that has something to say yet will learn it then
         self._is_over = self._is_closing = True
-        self._restore()
         self._loop.call_soon(self.protocol.connection_lost, self._error)
 
-    def _restore(self) -> None:
-        for mode in self._modes:
-            mode.restore()
+    def _restore(self, *sides: bool) -> None:
+        """Put blocking modes back; also what lets the far side see its end."""
+        for side in sides:
+            mode = self._modes.pop(side, None)
+            if mode is not None:
+                mode.restore()
 
     # -- asyncio.Transport -----------------------------------------------------------
 

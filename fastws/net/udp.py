@@ -386,7 +386,9 @@ class UdpDialer(Dialer):
 
     __slots__ = ()
 
-    async def dial(self, timeout: float | None = None) -> ByteStream:
+    async def dial(
+        self, timeout: float | None = None, preface: bytes = b""
+    ) -> ByteStream:
         """A stream whose transport is a :class:`UdpSocket`, of ``Kind.UDP``.
 
         Raises:
