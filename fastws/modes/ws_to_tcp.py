@@ -8,7 +8,7 @@ docs/wire.md: 400, 403, 404, 405, 426, 431, 503, and the two health checks.
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,20 @@ from fastws._consts import OVERFLOW, Side
 from fastws.config.endpoint import Target
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import DialError, DialTimeout, RemoteProtocolError
+from fastws.http import static
+from fastws.http.answers import (
+    RETRY_AFTER,
+    Refusal,
+    build_health,
+    build_refusal,
+    level_of,
+)
+from fastws.modes.gate import Gate, Visit, make_gate
 from fastws.modes.parts import Part
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.modes.targets import NoTarget, Targets
 from fastws.net import sockopt
+from fastws.net.arrived import ArrivedHold
 from fastws.net.dial import Dialer
 from fastws.net.stream import ByteStream, describe, kind_of
 from fastws.net.tls import client_context, server_context
@@ -37,13 +47,6 @@ from fastws.wire.handshake import (
     origin_allowed,
 )
 from fastws.wire.head import Head
-from fastws.wire.http1 import build_response
-
-RETRY_AFTER = (("Retry-After", "5"),)
-
-
-class Refusal(RemoteProtocolError):
-    """An answer other than 101 that is no fault of the peer's grammar."""
 
 
 class WsToTcpRunner(Runner):
@@ -68,7 +71,19 @@ class WsToTcpRunner(Runner):
                 self.parts.append(Part("tokens", (spec.token_file,), load))
         else:
             self.dialer = self._make_dialer(spec.targets[0])
-        return {"protocol_factory": HeadHold, "tls": self._listen_tls()}
+        tls = self._listen_tls()
+        self.gate = gate = make_gate(spec)
+        if gate is not None and gate.users is not None:
+            self.parts.append(Part("users", (spec.auth_basic,), gate.load_users))
+        factory = HeadHold if gate is None else gate.make_hold
+        prelude = None if gate is None else gate.prelude
+        return {"protocol_factory": factory, "tls": tls, "prelude": prelude}
+
+    def open(self, workers: int = 1) -> None:
+        super().open(workers)
+        if self.gate is not None and self.gate.limit is not None:
+            limit = self.gate.limit
+            limit.limit = max(1, (limit.limit + workers - 1) // workers)
 
     def _make_dialer(self, target: Target) -> Dialer:
         spec = self.spec
@@ -124,27 +139,49 @@ class WsToTcpRunner(Runner):
             parts.append(f"the targets of {spec.token_file}")
         return ", ".join(parts)
 
-    async def handle(self, transport: Any, protocol: HeadHold) -> None:
-        who = describe(transport)
-        leave: Callable[[], None] | None = None
+    def handle(self, transport: Any, protocol: Any) -> Coroutine[Any, Any, None]:
+        if self.gate is None:
+            return self._serve(transport, protocol, None)
+        return self._visited(transport, protocol, self.gate)
+
+    async def _visited(self, transport: Any, hold: ArrivedHold, gate: Gate) -> None:
+        """Serve a connection that comes through the gate."""
+        visit = Visit(gate, transport, hold)
         try:
-            head = await protocol.read_head(self.spec.handshake_timeout)
-            answer = self._answer_plain(head)
-            if answer is not None:
-                await protocol.finish(answer, self.spec.linger)
-                return
-            upgrade = self._check(head)
-            if self.targets is None:
-                up = await self._dial(self.dialer)
+            await self._serve(transport, hold, visit)
+        finally:
+            visit.leave()
+
+    async def _serve(
+        self, transport: Any, protocol: HeadHold, visit: Visit | None
+    ) -> None:
+        leave: Callable[[], None] | None = None
+        preface = b""
+        try:
+            if visit is None:
+                head = await protocol.read_head(self.spec.handshake_timeout)
             else:
-                up, leave = await self._dial_choice(self.targets, upgrade)
+                head = await visit.read_head(self.spec.handshake_timeout)
+            if not is_upgrade(head):
+                await self._answer_plain(protocol, head)
+                return
+            upgrade = self._check(head, visit)
+            if visit is not None:
+                await visit.admit(upgrade)
+                preface = visit.preface()
+            if self.targets is None:
+                up = await self._dial(self.dialer, preface)
+            else:
+                up, leave = await self._dial_choice(self.targets, upgrade, preface)
         except RemoteProtocolError as error:
+            who = describe(transport) if visit is None else visit.who
             self.refuse(who, error.reason, level_of(error))
             if error.http_status is not None:
                 is_head = protocol.head is not None and protocol.head.method == "HEAD"
                 answer = build_refusal(error, is_head)
                 await protocol.finish(answer, self.spec.linger)
             return
+        who = describe(transport) if visit is None else visit.who
         try:
             if protocol.lost or transport.is_closing():
                 sockopt.reset(up.transport)
@@ -157,17 +194,39 @@ class WsToTcpRunner(Runner):
 
     # -- requests that are no upgrade ----------------------------------------------
 
-    def _answer_plain(self, head: Head) -> bytes | None:
-        """The answer to a plain request; ``None``: it is an upgrade."""
-        if is_upgrade(head):
-            return None
+    async def _answer_plain(self, hold: HeadHold, head: Head) -> None:
+        """Answer what is no upgrade: a health check, a file, or a refusal.
+
+        Raises:
+            RemoteProtocolError: with the status to answer.
+        """
         path = head.target.partition("?")[0]
         if path in ("/healthz", "/readyz") and head.method in ("GET", "HEAD"):
             ready = path == "/healthz" or (self.is_ready and not self._is_full)
-            return build_health(ready, head.method == "HEAD")
-        if self._upgrades_at(head.get("host") or "", path):
+            answer = build_health(ready, head.method == "HEAD")
+            await hold.finish(answer, self.spec.linger)
+            return
+        has_site = self.gate is not None and self.gate.site is not None
+        if isinstance(hold, ArrivedHold) and has_site:
+            if await self._answer_file(hold, head):
+                return
+        # With files, a path that nobody named is one that has none.
+        named = self.spec.path is not None or self.targets is not None
+        if (named or not has_site) and self._upgrades_at(head.get("host") or "", path):
             check_upgrade(head)  # raises 405 or 426
         raise Refusal(f"nothing at {path}", http_status=404)
+
+    async def _answer_file(self, hold: ArrivedHold, head: Head) -> bool:
+        """Send the file that is asked for; ``False`` without one."""
+        assert self.gate is not None
+        if self._is_full:
+            raise Refusal("full", http_status=503, headers=RETRY_AFTER)
+        self._check_host(head.get("host") or "")
+        answer = await self.gate.find(head)
+        if answer is None:
+            return False
+        await static.send(hold, answer, self.spec.linger)
+        return True
 
     def _upgrades_at(self, host: str, path: str) -> bool:
         if self.targets is not None:
@@ -180,13 +239,12 @@ class WsToTcpRunner(Runner):
 
     # -- upgrades ------------------------------------------------------------------
 
-    def _check(self, head: Head) -> Upgrade:
+    def _check(self, head: Head, visit: Visit | None = None) -> Upgrade:
         """Everything that is known before the target is dialled.
 
         Raises:
             RemoteProtocolError: with the status to answer.
         """
-        spec = self.spec
         upgrade = check_upgrade(head)
         if self.is_draining:
             raise Refusal("draining", http_status=503, headers=RETRY_AFTER)
@@ -195,22 +253,28 @@ class WsToTcpRunner(Runner):
             raise Refusal(
                 f"full: --max-connections {limit}", http_status=503, headers=RETRY_AFTER
             )
-        if spec.allow_host and not host_matches(upgrade.host, spec.allow_host):
-            raise Refusal(
-                f"Host {upgrade.host!r} is not admitted (--allow-host)", http_status=400
-            )
+        self._check_host(upgrade.host)
         path = upgrade.target.partition("?")[0]
         if self.targets is None and not self._upgrades_at(upgrade.host, path):
             raise Refusal(f"nothing at {path} (--path)", http_status=404)
-        self._check_origin(upgrade)
+        self._check_origin(upgrade, "" if visit is None else visit.client.asked_host)
         return upgrade
 
-    def _check_origin(self, upgrade: Upgrade) -> None:
+    def _check_host(self, host: str) -> None:
+        names = self.spec.allow_host
+        if names and not host_matches(host, names):
+            raise Refusal(
+                f"Host {host!r} is not admitted (--allow-host)", http_status=400
+            )
+
+    def _check_origin(self, upgrade: Upgrade, asked_host: str) -> None:
+        """Refuse pages of other sites; ``asked_host`` is the believed forwarded one."""
         origin = upgrade.origin
         if origin is None:
             return
         spec = self.spec
-        if not origin_allowed(origin, upgrade.host, spec.allow_origin):
+        hosts = (upgrade.host, asked_host) if asked_host else (upgrade.host,)
+        if not any(origin_allowed(origin, host, spec.allow_origin) for host in hosts):
             raise Refusal(
                 f"Origin {origin!r} is not this host (--allow-origin)", http_status=403
             )
@@ -224,14 +288,14 @@ class WsToTcpRunner(Runner):
                 http_status=403,
             )
 
-    async def _dial(self, dialer: Dialer) -> ByteStream:
+    async def _dial(self, dialer: Dialer, preface: bytes) -> ByteStream:
         try:
-            return await dialer.dial()
+            return await dialer.dial(preface=preface)
         except DialError as error:
             raise unreachable(error) from error
 
     async def _dial_choice(
-        self, targets: Targets, upgrade: Upgrade
+        self, targets: Targets, upgrade: Upgrade, preface: bytes
     ) -> tuple[ByteStream, Callable[[], None] | None]:
         """Dial where the request is to go; what to call when that has ended."""
         try:
@@ -239,9 +303,9 @@ class WsToTcpRunner(Runner):
         except NoTarget as error:
             raise Refusal(error.reason, http_status=error.status) from None
         if isinstance(way, Dialer):
-            return await self._dial(way), None
+            return await self._dial(way, preface), None
         try:
-            up, member = await way.dial()
+            up, member = await way.dial(preface)
         except DialError as error:
             raise unreachable(error) from error
         return up, partial(way.release, member)
@@ -283,31 +347,3 @@ def unreachable(error: DialError) -> Refusal:
     """What a client hears of a target that could not be reached."""
     status = 504 if isinstance(error, DialTimeout) else 502
     return Refusal(f"target {error}", http_status=status)
-
-
-def build_health(ready: bool, is_head: bool) -> bytes:
-    """The answer to a health check."""
-    status, body = (200, b"ok\n") if ready else (503, b"not ready\n")
-    headers = [("Content-Type", "text/plain"), ("Cache-Control", "no-store")]
-    if not ready:
-        headers += RETRY_AFTER
-    answer = build_response(status, headers, body)
-    return answer.removesuffix(body) if is_head else answer
-
-
-def build_refusal(error: RemoteProtocolError, is_head: bool = False) -> bytes:
-    """The answer to a request that is refused; details stay in the log."""
-    status = error.http_status or 400
-    public = "" if isinstance(error, Refusal) else error.reason
-    headers = [("Content-Type", "text/plain"), *error.headers]
-    body = f"{status} {public}".strip().encode() + b"\n"
-    answer = build_response(status, headers, body)
-    return answer.removesuffix(body) if is_head else answer
-
-
-def level_of(error: RemoteProtocolError) -> int:
-    """Clients that vanish are no news, scanners are little; refusals are."""
-    if error.http_status is None:
-        return logging.DEBUG
-    plain = error.http_status in (404, 405, 408, 426)
-    return logging.INFO if plain else logging.WARNING

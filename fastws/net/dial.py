@@ -188,11 +188,14 @@ class Dialer:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{' TLS' if self.tls else ''}>"
 
-    async def dial(self, timeout: float | None = None) -> ByteStream:
+    async def dial(
+        self, timeout: float | None = None, preface: bytes = b""
+    ) -> ByteStream:
         """Open the upstream.
 
         Args:
             timeout: seconds, in place of ``connect_timeout``.
+            preface: what the upstream hears first, before TLS: a PROXY header.
 
         Returns:
             A connected stream, owned by the caller: options set, reading paused, its
@@ -213,8 +216,10 @@ class Dialer:
         try:
             with Deadline(loop, limit):
                 if len(infos) == 1 and self.tls is None and self.outlet is None:
-                    return await self._open_one(loop, infos[0])
+                    return await self._open_one(loop, infos[0], preface)
                 sock = await self._connect(infos)
+                if preface:
+                    await loop.sock_sendall(sock, preface)
                 if self.tls is None:
                     return await open_stream(loop, sock)
         except TimeoutError as exc:
@@ -227,7 +232,7 @@ class Dialer:
         return await self.start_tls(sock, self.tls)
 
     async def _open_one(
-        self, loop: asyncio.AbstractEventLoop, info: AddrInfo
+        self, loop: asyncio.AbstractEventLoop, info: AddrInfo, preface: bytes
     ) -> ByteStream:
         """A plain TCP stream to the only address: the loop connects by itself."""
         # Cancelled, create_connection closes transport and socket on both loops.
@@ -236,6 +241,8 @@ class Dialer:
         )
         transport.pause_reading()  # uvloop reads since connection_made
         tune_transport(transport, tcp_user_timeout=self.tcp_user_timeout)
+        if preface:
+            transport.write(preface)
         return ByteStream(transport, Kind.TCP, hold)
 
     async def _connect(self, infos: Sequence[AddrInfo]) -> socket.socket:

@@ -82,7 +82,11 @@ class ProxyDialer(Dialer):
         self._where = self.name
         self.name = f"{self.name} through {self.proxy_name}"
 
-    async def dial(self, timeout: float | None = None) -> ByteStream:
+    async def dial(
+        self, timeout: float | None = None, preface: bytes = b""
+    ) -> ByteStream:
+        if preface:
+            raise NotImplementedError("no preface through a proxy")
         limit = self.connect_timeout if timeout is None else timeout
         stream = _ProxyStream(self._hop, self._where)
         try:

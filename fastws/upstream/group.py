@@ -33,8 +33,11 @@ class Group:
         names = ", ".join(member.item.name for member in self.balancer.members)
         return f"<{type(self).__name__} {names}>"
 
-    async def dial(self) -> tuple[ByteStream, Member[Dialer]]:
+    async def dial(self, preface: bytes = b"") -> tuple[ByteStream, Member[Dialer]]:
         """Open a connection to the best upstream that answers.
+
+        Args:
+            preface: what it hears first, see :meth:`Dialer.dial`.
 
         Returns:
             The stream, the caller's; and who it goes to: hand that to
@@ -48,7 +51,7 @@ class Group:
         for member in order:
             self.balancer.take(member)
             try:
-                stream = await member.item.dial()
+                stream = await member.item.dial(preface=preface)
             except DialError as error:
                 self.release(member)
                 self._note(member, error, clock())

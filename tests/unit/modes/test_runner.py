@@ -11,15 +11,10 @@ from fastws.exceptions import (
     InvalidStatus,
     RemoteProtocolError,
 )
+from fastws.http.answers import Refusal, build_health, build_refusal, level_of
 from fastws.modes.runner import Stats, default_connections, naming_options, new_id
 from fastws.modes.tcp_to_ws import TcpToWsRunner, describe_refusal
-from fastws.modes.ws_to_tcp import (
-    Refusal,
-    WsToTcpRunner,
-    build_health,
-    build_refusal,
-    level_of,
-)
+from fastws.modes.ws_to_tcp import WsToTcpRunner
 from fastws.net.copy import CopyResult
 
 

@@ -1,0 +1,37 @@
+"""Who is let in and who is believed, as text to check. Pure."""
+
+import ipaddress
+
+from fastws.config.endpoint import is_ip
+from fastws.config.fields import check_header
+
+UNIX = "unix"
+
+
+def parse_network(text: str) -> str:
+    """Check a network: ``10.0.0.0/8``, one address, or ``unix``.
+
+    Raises:
+        ValueError: another form, or an address with a prefix that cuts it.
+    """
+    bare = text.strip().lower()
+    if bare == UNIX:
+        return bare
+    try:
+        network = ipaddress.ip_network(bare, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a network; write 10.0.0.0/8, an address or unix"
+        ) from None
+    if not is_ip(bare) and str(network.network_address) != _address_of(bare):
+        raise ValueError(f"{text!r} cuts its address; write {network}")
+    return str(network)
+
+
+def _address_of(text: str) -> str:
+    return str(ipaddress.ip_address(text.partition("/")[0]))
+
+
+def parse_field_name(text: str) -> str:
+    """Check the name of an HTTP field."""
+    return check_header(text.strip().removesuffix(":"), "")[0]

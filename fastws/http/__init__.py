@@ -1,0 +1,1 @@
+"""HTTP beside the upgrade: who may ask, and files to hand out."""

@@ -1,0 +1,227 @@
+"""Who comes in to wts: the client behind front ends, credentials, limits, files.
+
+A runner has a gate only when an option asks for one; without, nothing here runs.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from fastws.config.schema import WsToTcp
+from fastws.exceptions import ConfigError
+from fastws.http.answers import RETRY_AFTER, Refusal
+from fastws.http.auth import Auth, Users
+from fastws.http.limit import PerAddress
+from fastws.http.static import Answer, Site
+from fastws.net.arrived import ArrivedHold
+from fastws.net.prelude import Prelude, ProxyRule
+from fastws.net.stream import describe
+from fastws.wire.forwarded import Client, Peer, Trust, believe
+from fastws.wire.handshake import Upgrade
+from fastws.wire.head import Head
+from fastws.wire.proxy_protocol import encode_header
+
+logger = logging.getLogger("fastws.modes")
+
+
+class Gate:
+    """What stands between the listener of one runner and its targets.
+
+    Args:
+        spec: its options.
+
+    Attributes:
+        auth: who may ask, ``None``: everybody.
+        site: files to serve, ``None``: none.
+
+    Raises:
+        ConfigError: the users file or the directory cannot be used.
+    """
+
+    def __init__(self, spec: WsToTcp) -> None:
+        self.trust = Trust(spec.trust)
+        self.field = spec.client_ip_header
+        self.version = spec.send_proxy_protocol
+        self.rule: ProxyRule | None = None
+        if spec.proxy_protocol != "off":
+            required = spec.proxy_protocol == "require"
+            self.rule = ProxyRule(required=required, networks=spec.trust)
+        self.prelude: Prelude | None = None
+        if spec.cert is not None and (self.rule is not None or spec.plain_too):
+            self.prelude = Prelude(self.rule, plain_too=spec.plain_too)
+        self.limit = PerAddress(spec.max_per_ip) if spec.max_per_ip else None
+        self.auth: Auth | None = None
+        self.users: Users | None = None
+        if spec.auth_basic is not None:
+            self.users = Users(spec.auth_basic)
+            _naming("--auth-basic", self.users.load)
+        if spec.auth_token or self.users is not None:
+            self.auth = Auth(spec.auth_token, self.users)
+        self.site: Site | None = None
+        if spec.web is not None:
+            self.site = _naming("--web", partial(Site, spec.web))
+
+    def load_users(self) -> None:
+        """Read the users file again.
+
+        Raises:
+            ConfigError: it is broken; nothing was changed.
+        """
+        if self.users is not None:
+            _naming("--auth-basic", self.users.load)
+
+    def make_hold(self) -> ArrivedHold:
+        """The protocol of one connection; reads the PROXY header of a plain one."""
+        return ArrivedHold(self.rule if self.prelude is None else None)
+
+    async def find(self, head: Head) -> Answer | None:
+        """The file that a plain request asks for, ``None`` without one.
+
+        Raises:
+            RemoteProtocolError: with the status to answer.
+        """
+        if self.site is None:
+            return None
+        if self.auth is not None and self.auth.guards_files:
+            await self.auth.check(head, head.target)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self.site.answer, head)
+
+
+class Visit:
+    """One connection at a gate. Ended by :meth:`leave`.
+
+    Attributes:
+        who: the client as log lines name it: what is believed so far.
+        client: the same for limits and headers.
+    """
+
+    __slots__ = ("_counted", "_gate", "_hold", "_transport", "client", "who")
+
+    def __init__(self, gate: Gate, transport: Any, hold: ArrivedHold) -> None:
+        self._gate = gate
+        self._transport = transport
+        self._hold = hold
+        self._counted: str | None = None
+        self.who = ""
+        self.client = Client("", 0)
+        self._see(self._peer())
+
+    def _peer(self) -> Peer | None:
+        """Who connected, as a PROXY header says or as the socket does."""
+        source = self._hold.arrival.header.source
+        if source is None:
+            peer = self._transport.get_extra_info("peername")
+            if not isinstance(peer, tuple):
+                return None
+            source = peer[0], peer[1]
+        return source
+
+    def _see(self, peer: Peer | None) -> None:
+        self.client = Client(*(peer or ("", 0)))
+        self.who = name_of(self.client) or describe(self._transport)
+
+    async def read_head(self, timeout: float) -> Head:
+        """Wait for the head, and find out who asks.
+
+        Raises:
+            RemoteProtocolError: no acceptable head or PROXY header came.
+        """
+        hold = self._hold
+        if hold.arrival.error is not None:
+            raise hold.arrival.error
+        try:
+            head = await hold.read_head(timeout)
+        finally:
+            self._see(self._peer())
+        self._recognise(head)
+        return head
+
+    def _recognise(self, head: Head) -> None:
+        """Find out who asks, as front ends say it."""
+        gate, peer = self._gate, self._peer()
+        client = believe(head, peer, gate.trust, gate.field)
+        if client.is_forwarded or client.asked_host:
+            self.client = client
+            self.who = name_of(client) or self.who
+
+    async def admit(self, upgrade: Upgrade) -> None:
+        """Let an upgrade pass that is all right otherwise.
+
+        Raises:
+            Refusal: 401 without the right credentials, 503 when the client has as
+                many connections as one may have. It is no 429 (RFC 6585), which
+                means a rate: here room comes when a connection ends, as with
+                ``--max-connections``, and front ends know what 503 is.
+        """
+        gate = self._gate
+        limit = gate.limit
+        if gate.auth is not None:
+            await gate.auth.check(upgrade.head, upgrade.target)
+        if limit is not None and self.client.host:
+            self._counted = limit.take(self.client.host)
+            if self._counted is None:
+                raise Refusal(
+                    f"{limit.limit} connections of this address (--max-per-ip)",
+                    http_status=503,
+                    headers=RETRY_AFTER,
+                )
+
+    def preface(self) -> bytes:
+        """What the target is told first: a PROXY header, or nothing."""
+        version = self._gate.version
+        if version is None:
+            return b""
+        client = self.client
+        if not client.host:
+            return encode_header(version, None, None)
+        destination = self._hold.arrival.header.destination
+        if destination is None:
+            own = self._transport.get_extra_info("sockname")
+            if isinstance(own, tuple):
+                destination = own[0].partition("%")[0], own[1]
+        source = client.host.partition("%")[0], client.port
+        return encode_header(version, source, destination)
+
+    def leave(self) -> None:
+        """The connection is over. Idempotent."""
+        counted, self._counted = self._counted, None
+        if counted is not None and self._gate.limit is not None:
+            self._gate.limit.drop(counted)
+
+
+def make_gate(spec: WsToTcp) -> Gate | None:
+    """The gate that the options ask for, ``None`` when they ask for none."""
+    asked = (
+        spec.auth_token,
+        spec.auth_basic,
+        spec.trust,
+        spec.max_per_ip,
+        spec.proxy_protocol != "off",
+        spec.send_proxy_protocol,
+        spec.web,
+        spec.plain_too,
+    )
+    if not any(asked):
+        return None
+    for network in spec.trust:
+        if network.endswith("/0"):
+            logger.warning("--trust %s: every client can claim any address", network)
+    return Gate(spec)
+
+
+def name_of(client: Client) -> str:
+    """The client for log lines, with its port where that is known."""
+    host = client.host
+    if not client.port:
+        return host
+    return f"[{host}]:{client.port}" if ":" in host else f"{host}:{client.port}"
+
+
+def _naming(option: str, make: Any) -> Any:
+    """Call ``make``; the file that an error of it names gets its option in front."""
+    try:
+        return make()
+    except ConfigError as error:
+        raise ConfigError(f"{option} {error.path}", error.reason) from error
