@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -15,8 +16,45 @@ from tests.support.services import (
     read_exactly,
     read_to_end,
 )
+from tests.support.timing import LONG
 
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+class _Shared:
+    """A TLS socket that one thread reads while another one writes.
+
+    OpenSSL allows only one call at a time.
+    """
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        sock.setblocking(False)
+
+    def _call(self, method: Any, argument: Any) -> Any:
+        while True:
+            try:
+                with self._lock:
+                    return method(argument)
+            except ssl.SSLWantReadError:
+                wanted: Any = ([self._sock], [], [], LONG)
+            except ssl.SSLWantWriteError:
+                wanted = ([], [self._sock], [], LONG)
+            if not any(select.select(*wanted)):
+                raise TimeoutError
+
+    def recv(self, count: int) -> bytes:
+        data: bytes = self._call(self._sock.recv, count)
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._call(self._sock.send, view) :]
+
+    def shutdown(self, how: int) -> None:
+        self._sock.shutdown(how)
 
 
 class _Proxy(Service):
@@ -42,10 +80,13 @@ class _Proxy(Service):
             return
         with connect(self._target) as up:
             sock.sendall(granted)
+            is_tls = isinstance(sock, ssl.SSLSocket)
+            if is_tls:
+                sock = _Shared(sock)
             back = threading.Thread(target=copy, args=(up, sock), daemon=True)
             back.start()
             copy(sock, up)
-            if isinstance(sock, ssl.SSLSocket):  # its EOF was both directions'
+            if is_tls:  # its EOF was both directions'
                 with contextlib.suppress(OSError):
                     up.shutdown(socket.SHUT_RDWR)
             back.join()
