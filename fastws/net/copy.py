@@ -14,7 +14,7 @@ from fastws._backend import Scratch
 from fastws.net.ends import CopyOptions, End, raw_end
 from fastws.net.stream import ByteStream, Kind
 from fastws.net.sweep import sweep_of
-from fastws.net.websocket import WebSocketEnd, WebSocketStream
+from fastws.net.websocket import WebSocketEnd, WebSocketStream, websocket_end
 
 DEFAULTS = CopyOptions()
 TLS_READ = 128 * 1024  # bytes; TLS copies each read, and keeps all of it when stalled
@@ -118,7 +118,7 @@ class Copy:
         plain = stream.kind in (Kind.TCP, Kind.UNIX)
         vectored = plain and is_uvloop(self.loop)
         if isinstance(stream, WebSocketStream):
-            return WebSocketEnd(self, stream, scratch, vectored)
+            return websocket_end(self, stream, scratch, vectored)
         return raw_end(self, stream, scratch, vectored)
 
     def start(self, a: ByteStream, b: ByteStream) -> None:

@@ -297,6 +297,31 @@ class End(_Base):
             loop.call_later(delay, self._poll_acked, again, deadline)
 
 
+class RereadEnd(End):
+    """An end on a TLS transport that forgets what it holds when reading is resumed.
+
+    aiofastnet 1.2 looks at bytes that it took from the socket before the pause only
+    when the socket has more; without more the relay would stand still.
+    """
+
+    __slots__ = ()
+
+    def resume(self) -> None:
+        was_reading = self.is_reading
+        super().resume()
+        if self.is_reading and not was_reading:
+            self.owner.loop.call_soon(self._read_held)
+
+    def _read_held(self) -> None:
+        transport = self.transport
+        if not self.is_reading or transport is None or transport.is_closing():
+            return
+        try:
+            transport._do_read()  # nothing public makes it look
+        except Exception as exc:
+            transport._force_close(exc)  # as its own reader does
+
+
 class RawEnd(End):
     """TCP, unix socket or tunnel stream: EOF each way is a message of its own."""
 
@@ -414,6 +439,12 @@ class TlsEnd(End):
             self.owner.received_reset(self, "no end after the TLS end closed")
 
 
+class RereadTlsEnd(RereadEnd, TlsEnd):
+    """A raw stream over TLS of aiofastnet."""
+
+    __slots__ = ()
+
+
 def describe_loss(exc: Exception | None, otherwise: str = "reset") -> str:
     """One or two words for the log: how a transport was lost."""
     if exc is None or isinstance(exc, ConnectionResetError):
@@ -423,10 +454,14 @@ def describe_loss(exc: Exception | None, otherwise: str = "reset") -> str:
     return str(getattr(exc, "strerror", None) or exc) or type(exc).__name__
 
 
+def needs_rereads(transport: asyncio.Transport) -> bool:
+    """Whether ends on this transport have to be of class :class:`RereadEnd`."""
+    return type(transport).__module__.partition(".")[0] == "aiofastnet"
+
+
 def raw_end(owner: Owner, stream: ByteStream, scratch: Scratch, vectored: bool) -> End:
     """The end for a raw stream of whatever kind."""
     if stream.kind is Kind.TLS:
-        return TlsEnd(owner, stream.kind, scratch)
-    if stream.kind is Kind.STDIO:
-        return StdioEnd(owner, stream.kind, scratch)
+        make = RereadTlsEnd if needs_rereads(stream.transport) else TlsEnd
+        return make(owner, stream.kind, scratch)
     return RawEnd(owner, stream.kind, scratch, vectored=vectored)

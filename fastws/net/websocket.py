@@ -13,7 +13,7 @@ from fastws._backend import Scratch
 from fastws._consts import Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
-from fastws.net.ends import Owner, describe_loss
+from fastws.net.ends import Owner, RereadEnd, describe_loss, needs_rereads
 from fastws.net.keepalive import PingingEnd
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.wire.announce import SIGNAL_CONFIRM, SIGNAL_FIN, SIGNAL_RESET
@@ -367,6 +367,21 @@ class WebSocketEnd(PingingEnd):
             return
         if self._has_expired(now, self.owner.options.linger, other.unacked() > 0):
             self.owner.received_reset(self, "no end after the WebSocket was closed")
+
+
+class RereadWebSocketEnd(RereadEnd, WebSocketEnd):
+    """One WebSocket over TLS of aiofastnet."""
+
+    __slots__ = ()
+
+
+def websocket_end(
+    owner: Owner, stream: WebSocketStream, scratch: Scratch, vectored: bool
+) -> WebSocketEnd:
+    """The end for a WebSocket over whatever transport."""
+    if stream.kind is Kind.TLS and needs_rereads(stream.transport):
+        return RereadWebSocketEnd(owner, stream, scratch, vectored)
+    return WebSocketEnd(owner, stream, scratch, vectored)
 
 
 def describe_close(code: int, reason: str) -> str:

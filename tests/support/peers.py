@@ -157,8 +157,7 @@ class RawPeer:
         self.wire = wire
 
     async def send(self, data: bytes) -> None:
-        async with asyncio.timeout(SHORT * 5):
-            await self.wire.send(data)
+        await self.wire.send(data)  # as long as the sink takes
 
     async def read(self, size: int) -> bytes:
         """Exactly ``size`` bytes, or fewer at the end."""
@@ -250,7 +249,7 @@ class WsPeer:
         await self.send_raw(self.encode(opcode, payload, fin))
 
     async def send_raw(self, data: bytes) -> None:
-        async with asyncio.timeout(SHORT * 5), self.lock:
+        async with self.lock:
             await self.wire.send(data)
 
     async def send_close(self, code: int | None = 1000) -> None:
