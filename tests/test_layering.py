@@ -128,7 +128,19 @@ LAYERS: list[dict[str, list[str]]] = [
         ],
     },
     {"app": ["watch", "workers", "app"], "asgi": ["asgi"], "testing": ["testing"]},
-    {"cli": ["log", "options", "serve", "stw", "wts", "demo", "main", "__init__"]},
+    {
+        "cli": [
+            "log",
+            "options",
+            "serve",
+            "stw",
+            "wts",
+            "hash_password",
+            "demo",
+            "main",
+            "__init__",
+        ]
+    },
     {"face": ["__init__", "__main__"]},
 ]
 BASE = {f"fastws.{name}" for name in LAYERS[0][""]}

@@ -9,6 +9,7 @@ import click
 import fastws.exceptions  # binds ``fastws``, whose ``BACKEND`` resolves when first used
 from fastws._version import __version__
 from fastws.cli.demo import demo
+from fastws.cli.hash_password import hash_password_command
 from fastws.cli.stw import stw
 from fastws.cli.wts import wts
 
@@ -72,6 +73,7 @@ def cli(ctx: click.Context) -> None:
 cli.add_command(stw)
 cli.add_command(wts)
 cli.add_command(demo)
+cli.add_command(hash_password_command)
 
 
 def main() -> None:

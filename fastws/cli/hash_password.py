@@ -1,0 +1,41 @@
+"""``fastws hash-password [USER]``: a line for the users file of ``--auth-basic``."""
+
+import os
+import sys
+
+import click
+
+from fastws.http.password import SALT_SIZE, hash_password
+
+_HELP = """\
+Hash a password for the users file of wts --auth-basic.
+
+Asks for it on a terminal; otherwise the first line of standard input is taken. With
+USER the whole line of the file is printed:
+
+\b
+  fastws hash-password anna >> users
+  fastws wts :8080 127.0.0.1:22 --auth-basic users
+"""
+
+
+@click.command(
+    "hash-password",
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
+@click.argument("user", metavar="[USER]", required=False)
+def hash_password_command(user: str | None) -> None:
+    """Print the hash, or with a user the whole line."""
+    if user is not None and (":" in user or not user.isprintable() or not user.strip()):
+        raise click.BadParameter(f"{user!r} cannot be a user name: no colon in it")
+    if sys.stdin.isatty():
+        password = click.prompt(
+            "Password", hide_input=True, confirmation_prompt=True, err=True
+        )
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise click.UsageError("no password came on standard input")
+    line = hash_password(password, os.urandom(SALT_SIZE))
+    click.echo(line if user is None else f"{user}:{line}")
