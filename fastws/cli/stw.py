@@ -11,7 +11,8 @@ stw = ModeCommand(
             "listen",
             "LISTEN",
             Listen.parse,
-            "PORT (this machine only), :PORT (all), HOST:PORT, unix:/PATH, fd:3",
+            "PORT (this machine only), :PORT (all), HOST:PORT, unix:/PATH, fd:3;"
+            " - for standard input and output, inetd:, udp:PORT for datagrams",
         ),
         ModeArgument(
             "upstream",
@@ -25,5 +26,7 @@ stw = ModeCommand(
     examples=[
         "fastws stw 2222 wss://edge.example/ssh     # then: ssh -p 2222 localhost",
         "fastws stw 5432 wss://edge.example/db --connect-to 203.0.113.7:443",
+        "ssh -o ProxyCommand='fastws stw - wss://edge.example/ssh' localhost",
+        "fastws stw udp:51820 wss://edge.example/wg",
     ],
 )

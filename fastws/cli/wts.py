@@ -11,13 +11,14 @@ wts = ModeCommand(
             "listen",
             "LISTEN",
             Listen.parse,
-            "PORT (this machine only), :PORT (all), HOST:PORT, unix:/PATH, fd:3",
+            "PORT (this machine only), :PORT (all), HOST:PORT, unix:/PATH, fd:3,"
+            " inetd:",
         ),
         ModeArgument(
             "target",
             "TARGET",
             Target.parse,
-            "HOST:PORT, tls://HOST:PORT or unix:/PATH",
+            "HOST:PORT, tls://HOST:PORT, unix:/PATH or udp:HOST:PORT",
             unless=("route", "token_file"),
         ),
         ModeArgument(

@@ -341,6 +341,7 @@ OPTIONS: Sequence[Option] = (
         "end older connections once they are quiet, 0 for never",
         off=True,
     ),
+    Option("--udp-idle", TIME, _TIMES, "end UDP flows without a datagram"),
     Option(
         "--half-close-timeout",
         TIME,
@@ -393,6 +394,18 @@ OPTIONS: Sequence[Option] = (
         _RUN,
         "processes that share the work; limits are divided by it",
         default=1,
+    ),
+    Option(
+        "--oneshot",
+        FLAG,
+        _RUN,
+        "serve one connection, then exit: 0 if it ended in order, else 1",
+    ),
+    Option(
+        "--text",
+        FLAG,
+        _RUN,
+        "with -: a line is a text message, a message is a line",
     ),
     Option("--drain-delay", TIME, _RUN, "from the signal to the end of accepting"),
     Option("--drain-timeout", TIME, _RUN, "for open connections after that"),

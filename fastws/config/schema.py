@@ -6,18 +6,28 @@ attribute's name as ``path``; files are opened later, by the layer that uses the
 """
 
 import base64
-import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec.structs import force_setattr
 
 from fastws import _consts as c
 from fastws.config import access
 from fastws.config import fields as f
-from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl, is_ip
-from fastws.config.endpoint import is_loopback as loops_back
+from fastws.config.checks import (
+    check_headers,
+    check_loop,
+    check_pair,
+    check_seconds,
+    check_text,
+    check_texts,
+    check_trust,
+    check_unique,
+    is_count,
+    parse_field,
+    parse_fields,
+    refuse,
+)
+from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl
 from fastws.config.proxy import ProxyUrl
 from fastws.config.routes import Route, find_clash
 from fastws.exceptions import ConfigError
@@ -47,6 +57,7 @@ _POSITIVE = (
     "half_close_timeout",
     "connect_timeout",
     "handshake_timeout",
+    "udp_idle",
 )
 _NOT_NEGATIVE = (
     "ping",
@@ -82,6 +93,8 @@ class ModeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         drain_delay: seconds between the signal and the end of accepting.
         drain_timeout: seconds that open connections have after that.
         fastws: announce this end to the peer, for exact half-close and reset.
+        oneshot: serve one connection; the exit status says how it ended.
+        udp_idle: seconds without a datagram until a UDP flow ends.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -100,23 +113,25 @@ class ModeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_delay: float = c.DRAIN_DELAY
     drain_timeout: float = c.DRAIN_TIMEOUT
     fastws: bool = True
+    oneshot: bool = False
+    udp_idle: float = c.UDP_IDLE
 
     def __post_init__(self) -> None:
-        _texts(self, "subprotocol", f.parse_subprotocol)
+        check_texts(self, "subprotocol", f.parse_subprotocol)
         if "base64" in self.subprotocol:
             raise ConfigError("subprotocol", "base64 is not spoken; use binary")
-        _unique(self, "subprotocol")
+        check_unique(self, "subprotocol")
         for name in _POSITIVE:
-            _seconds(self, name, zero=False)
+            check_seconds(self, name, zero=False)
         for name in _NOT_NEGATIVE:
-            _seconds(self, name, zero=True)
+            check_seconds(self, name, zero=True)
         if self.tcp_user_timeout > _MAX_USER_TIMEOUT:
             raise ConfigError("tcp_user_timeout", "must be at most 24d")
         limit = self.max_connections
-        if limit is not None and (not _is_count(limit) or limit < 1):
+        if limit is not None and (not is_count(limit) or limit < 1):
             raise ConfigError("max_connections", "must be a whole number from 1")
         low, high = c.MAX_MESSAGE_LOW, c.MAX_MESSAGE_HIGH
-        if not _is_count(self.max_message) or not low <= self.max_message <= high:
+        if not is_count(self.max_message) or not low <= self.max_message <= high:
             raise ConfigError("max_message", "must be from 1KiB to 16MiB")
 
 
@@ -144,6 +159,7 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         basic: ``user:password`` of that field.
         source: address to connect from.
         bind_device: network interface to connect through (Linux).
+        text: a line of standard input is a text message, a message a line of output.
     """
 
     listen: Parsed[Listen]
@@ -164,35 +180,45 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     basic: str | None = None
     source: str | None = None
     bind_device: str | None = None
+    text: bool = False
 
     def __post_init__(self) -> None:
         ModeSpec.__post_init__(self)
-        _parse(self, "listen", Listen)
-        _parse(self, "upstream", WsUrl)
+        parse_field(self, "listen", Listen)
+        parse_field(self, "upstream", WsUrl)
         if self.connect_to is not None:
-            _parse(self, "connect_to", ConnectTo)
-        _headers(self, request=True)
-        _text(self, "host", f.parse_host)
-        _text(self, "origin", f.parse_origin)
-        _text(self, "sni", f.parse_server_name)
+            parse_field(self, "connect_to", ConnectTo)
+        check_headers(self, request=True)
+        check_text(self, "host", f.parse_host)
+        check_text(self, "origin", f.parse_origin)
+        check_text(self, "sni", f.parse_server_name)
         if self.on_eof not in ("hold", "close"):
             raise ConfigError("on_eof", "must be hold or close")
         if not self.upstream.secure:
             names = ("sni", "ca", "cert", "key", "insecure")
-            _refuse(self, names, "only means something with a wss:// URL")
-        _check_pair(self, "cert", "key")
-        _check_trust(self)
+            refuse(self, names, "only means something with a wss:// URL")
+        check_pair(self, "cert", "key")
+        check_trust(self)
+        self._check_kind()
         self._check_way_out()
+
+    def _check_kind(self) -> None:
+        kind = self.listen.kind
+        if self.text and kind != "stdio":
+            raise ConfigError("text", "needs - as LISTEN: it is for standard input")
+        if kind == "udp":
+            refuse(self, ("oneshot",), "means nothing for udp:, which has no end")
+            refuse(self, ("idle_timeout",), "does not count for udp:; use udp_idle")
 
     def _check_way_out(self) -> None:
         if self.proxy is not None:
-            _parse(self, "proxy", ProxyUrl)
-        if not _is_count(self.retry) or not 1 <= self.retry <= 100:
+            parse_field(self, "proxy", ProxyUrl)
+        if not is_count(self.retry) or not 1 <= self.retry <= 100:
             raise ConfigError("retry", "must be a whole number from 1 to 100")
-        _text(self, "source", f.parse_source)
-        _text(self, "bind_device", f.parse_device)
-        _text(self, "bearer", f.parse_bearer)
-        _text(self, "basic", f.parse_basic)
+        check_text(self, "source", f.parse_source)
+        check_text(self, "bind_device", f.parse_device)
+        check_text(self, "bearer", f.parse_bearer)
+        check_text(self, "basic", f.parse_basic)
         given = [name.lower() for name, _ in self.headers]
         for name in ("bearer", "basic"):
             if getattr(self, name) is not None and "authorization" in given:
@@ -200,9 +226,9 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.bearer is not None and self.basic is not None:
             raise ConfigError("basic", "contradicts bearer; give one of the two")
         if self.proxy is None or self.proxy.is_off:
-            _check_loop(self.listen, self.dial_address)
+            check_loop(self.listen, self.dial_address)
         else:
-            _check_loop(self.listen, self.proxy.address)
+            check_loop(self.listen, self.proxy.address)
 
     @property
     def authorization(self) -> str | None:
@@ -290,34 +316,39 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         ModeSpec.__post_init__(self)
-        _parse(self, "listen", Listen)
+        parse_field(self, "listen", Listen)
         self._check_targets()
-        _headers(self, request=False)
-        _text(self, "path", f.parse_path)
-        _text(self, "sni", f.parse_server_name)
-        _texts(self, "allow_host", f.parse_host)
-        _texts(self, "allow_origin", f.parse_origin)
-        _check_pair(self, "cert", "key")
-        _check_pair(self, "target_cert", "target_key")
+        check_headers(self, request=False)
+        check_text(self, "path", f.parse_path)
+        check_text(self, "sni", f.parse_server_name)
+        check_texts(self, "allow_host", f.parse_host)
+        check_texts(self, "allow_origin", f.parse_origin)
+        check_pair(self, "cert", "key")
+        check_pair(self, "target_cert", "target_key")
         if self.client_ca is not None and self.cert is None:
             raise ConfigError("client_ca", "needs cert: only TLS asks for certificates")
         self._check_ways_in()
         if not self.may_use_tls:
             names = ("sni", "ca", "insecure", "target_cert", "target_key")
-            _refuse(self, names, "only means something with a tls:// target")
-        _check_trust(self)
+            refuse(self, names, "only means something with a tls:// target")
+        check_trust(self)
+        if self.listen.kind == "stdio":
+            raise ConfigError("listen", "- is for stw; wts takes a socket as inetd:")
+        if self.listen.kind == "udp":
+            raise ConfigError("listen", "WebSockets come over TCP; udp: is for TARGET")
         for target in self.all_targets:
-            _check_loop(self.listen, target.address)
+            if not target.udp:
+                check_loop(self.listen, target.address)
 
     def _check_ways_in(self) -> None:
-        _texts(self, "auth_token", f.parse_bearer)
-        _texts(self, "trust", access.parse_network)
-        _text(self, "client_ip_header", access.parse_field_name)
+        check_texts(self, "auth_token", f.parse_bearer)
+        check_texts(self, "trust", access.parse_network)
+        check_text(self, "client_ip_header", access.parse_field_name)
         if self.client_ip_header is not None and not self.trust:
             raise ConfigError(
                 "client_ip_header", "needs trust: nobody else's headers are believed"
             )
-        if not _is_count(self.max_per_ip) or self.max_per_ip < 0:
+        if not is_count(self.max_per_ip) or self.max_per_ip < 0:
             raise ConfigError("max_per_ip", "must be a whole number, 0 for no limit")
         if self.proxy_protocol not in ("off", "accept", "require"):
             raise ConfigError("proxy_protocol", "must be off, accept or require")
@@ -328,13 +359,13 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _check_targets(self) -> None:
         if self.target is not None:
-            _parse(self, "target", Target)
+            parse_field(self, "target", Target)
         elif not self.route and self.token_file is None:
             raise ConfigError(
                 "target", "is missing; only route and token_file need none"
             )
-        _parse_all(self, "more_targets", Target)
-        _parse_all(self, "route", Route)
+        parse_fields(self, "more_targets", Target)
+        parse_fields(self, "route", Route)
         if self.more_targets and self.target is None:
             raise ConfigError("more_targets", "needs target, the first of them")
         clash = find_clash(self.route)
@@ -367,128 +398,3 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def server_name_of(self, target: Target) -> str | None:
         """Name for TLS to ``target``, sent and verified; ``None`` without TLS."""
         return (self.sni or target.host) if target.tls else None
-
-
-def _parse(spec: ModeSpec, name: str, kind: type[Any]) -> None:
-    """Replace text by the parsed value; anything but text and ``kind`` raises."""
-    value = getattr(spec, name)
-    if isinstance(value, str):
-        try:
-            force_setattr(spec, name, kind.parse(value))
-        except ValueError as error:
-            raise ConfigError(name, str(error)) from None
-    elif not isinstance(value, kind):
-        raise ConfigError(name, f"must be text or {kind.__name__}")
-
-
-def _parse_all(spec: ModeSpec, name: str, kind: type[Any]) -> None:
-    """Replace the texts of a sequence by parsed values."""
-    values = getattr(spec, name)
-    if isinstance(values, str):
-        raise ConfigError(name, "must be a sequence, not one text")
-    parsed = []
-    for value in values:
-        if not isinstance(value, str | kind):
-            raise ConfigError(name, f"must hold text or {kind.__name__}")
-        try:
-            parsed.append(kind.parse(value) if isinstance(value, str) else value)
-        except ValueError as error:
-            raise ConfigError(name, str(error)) from None
-    force_setattr(spec, name, tuple(parsed))
-
-
-def _text(spec: ModeSpec, name: str, parse: Callable[[str], str]) -> None:
-    value = getattr(spec, name)
-    if value is not None:
-        force_setattr(spec, name, _checked(name, value, parse))
-
-
-def _texts(spec: ModeSpec, name: str, parse: Callable[[str], str]) -> None:
-    value = getattr(spec, name)
-    if isinstance(value, str):
-        raise ConfigError(name, "must be a sequence of texts, not one text")
-    force_setattr(spec, name, tuple(_checked(name, item, parse) for item in value))
-
-
-def _checked(name: str, value: object, parse: Callable[[str], str]) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(name, "must be text")
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise ConfigError(name, str(error)) from None
-
-
-def _headers(spec: ModeSpec, *, request: bool) -> None:
-    fields = []
-    for name, value in spec.headers:
-        try:
-            fields.append(f.check_header(name, value))
-        except ValueError as error:
-            raise ConfigError("headers", str(error)) from None
-        reason = f.header_owner(name, request=request)
-        if reason is not None:
-            raise ConfigError("headers", reason)
-    force_setattr(spec, "headers", tuple(fields))
-
-
-def _unique(spec: ModeSpec, name: str) -> None:
-    seen = set()
-    for item in getattr(spec, name):
-        if item in seen:
-            raise ConfigError(name, f"{item} is named twice")
-        seen.add(item)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _seconds(spec: ModeSpec, name: str, *, zero: bool) -> None:
-    value = getattr(spec, name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(name, "must be a number of seconds")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ConfigError(name, "must be 0 or more" if zero else "must be more than 0")
-
-
-def _refuse(spec: ModeSpec, names: tuple[str, ...], reason: str) -> None:
-    for name in names:
-        if getattr(spec, name):
-            raise ConfigError(name, reason)
-
-
-def _check_pair(spec: ModeSpec, cert: str, key: str) -> None:
-    if getattr(spec, key) is not None and getattr(spec, cert) is None:
-        raise ConfigError(key, f"needs {cert}: the certificate this key belongs to")
-
-
-def _check_trust(spec: TcpToWs | WsToTcp) -> None:
-    if spec.insecure and spec.ca is not None:
-        raise ConfigError("insecure", "contradicts ca; give one of the two")
-
-
-def _check_loop(listen: Listen, address: tuple[str, int] | str) -> None:
-    """Refuse to connect to our own listener: one client would make endless ones."""
-    if isinstance(address, str):
-        same = listen.kind == "unix" and address == listen.path
-    else:
-        host, port = address
-        same = (
-            listen.kind == "tcp"
-            and port == listen.port
-            and any(_answers(own, host) for own in listen.hosts)
-        )
-    if same:
-        raise ConfigError("listen", "is the address to connect to: an endless loop")
-
-
-def _answers(own: str, host: str) -> bool:
-    """Whether a socket bound to ``own`` answers for the loopback name ``host``."""
-    if own.lower() == host.lower():
-        return True
-    if not loops_back(host):
-        return False
-    if not is_ip(host):  # localhost
-        return own in ("127.0.0.1", "::1", "0.0.0.0", "::")
-    return own == ("::" if ":" in host else "0.0.0.0")

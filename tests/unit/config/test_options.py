@@ -19,11 +19,11 @@ BOTH = {
     *("--handshake-timeout", "--idle-timeout", "--half-close-timeout"),
     *("--tcp-user-timeout", "--max-connections", "--max-message", "--drain-delay"),
     *("--drain-timeout", "--log-level", "--log-format"),
-    *("--max-connection-age", "--also", "--workers"),
+    *("--max-connection-age", "--also", "--workers", "--oneshot", "--udp-idle"),
 }
 STW = BOTH | {"--host", "--origin", "--connect-to", "--on-eof"}
 STW |= {"--proxy", "--retry", "--source", "--bind-device"}
-STW |= {"--header-file", "--bearer", "--basic"}
+STW |= {"--header-file", "--bearer", "--basic", "--text"}
 WTS = BOTH | {
     *("--path", "--allow-host", "--allow-origin", "--client-ca"),
     *("--target-cert", "--target-key", "--route", "--token-file"),

@@ -11,11 +11,11 @@ from fastws.config.schema import ModeSpec
 
 
 def stw(upstream: str = "ws://h/", **options: Any) -> TcpToWs:
-    return TcpToWs(listen="7000", upstream=upstream, **options)
+    return TcpToWs(**{"listen": "7000", "upstream": upstream} | options)
 
 
 def wts(target: str = "h:22", **options: Any) -> WsToTcp:
-    return WsToTcp(listen="8080", target=target, **options)
+    return WsToTcp(**{"listen": "8080", "target": target} | options)
 
 
 def refusal(build: Any, *arguments: Any, **options: Any) -> tuple[str, str]:
@@ -302,3 +302,35 @@ def test_every_attribute_is_documented() -> None:
         text = (schema.__doc__ or "") + (ModeSpec.__doc__ or "")
         for field in msgspec.structs.fields(schema):
             assert f"        {field.name}: " in text, field.name
+
+
+# Standard input, inetd, datagrams
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "path", "reason"),
+    [
+        (stw, {"listen": "1", "text": True}, "text", "needs - as LISTEN"),
+        (stw, {"listen": "udp:1", "text": True}, "text", "needs - as LISTEN"),
+        (stw, {"listen": "udp:1", "oneshot": True}, "oneshot", "has no end"),
+        (stw, {"listen": "udp:1", "idle_timeout": 9.0}, "idle_timeout", "udp_idle"),
+        (stw, {"udp_idle": 0.0}, "udp_idle", "must be more than 0"),
+        (wts, {"listen": "-"}, "listen", "wts takes a socket as inetd:"),
+        (wts, {"listen": "udp:1"}, "listen", "udp: is for TARGET"),
+    ],
+)
+def test_reject_what_such_addresses_cannot_do(
+    build: Any, options: dict[str, Any], path: str, reason: str
+) -> None:
+    found = refusal(build, **options)
+    assert found[0] == path
+    assert reason in found[1]
+
+
+def test_accept_what_such_addresses_can_do() -> None:
+    assert stw(listen="-", text=True, oneshot=True).text
+    assert stw(listen="inetd:").listen.kind == "inetd"
+    assert wts(listen="inetd:").listen.kind == "inetd"
+    assert stw(listen="udp:1", udp_idle=0.5).udp_idle == 0.5
+    same = wts(listen="8080", target="udp:127.0.0.1:8080", oneshot=True)
+    assert same.target.udp  # a datagram never comes back as a WebSocket
