@@ -132,9 +132,12 @@ LAYERS: list[dict[str, list[str]]] = [
         "cli": [
             "log",
             "options",
+            "daemon",
             "serve",
             "stw",
             "wts",
+            "websockify",
+            "ws_proxy",
             "hash_password",
             "demo",
             "main",

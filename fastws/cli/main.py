@@ -11,6 +11,8 @@ from fastws._version import __version__
 from fastws.cli.demo import demo
 from fastws.cli.hash_password import hash_password_command
 from fastws.cli.stw import stw
+from fastws.cli.websockify import websockify
+from fastws.cli.ws_proxy import ws_proxy
 from fastws.cli.wts import wts
 
 _FIRST_PAGE = """\
@@ -72,6 +74,8 @@ def cli(ctx: click.Context) -> None:
 
 cli.add_command(stw)
 cli.add_command(wts)
+cli.add_command(websockify)
+cli.add_command(ws_proxy)
 cli.add_command(demo)
 cli.add_command(hash_password_command)
 

@@ -166,6 +166,52 @@ class ModeArgument(click.Argument):
         return f"'{self.place(ctx)}'"
 
 
+class ForeignOption(click.Option):
+    """An option as another program spells it.
+
+    Args:
+        names: of the option, and the parameter's own.
+        fields: attributes of the schema that it decides about.
+        more: as for ``click.Option``.
+    """
+
+    def __init__(
+        self, names: Sequence[str], fields: Sequence[str] = (), **more: Any
+    ) -> None:
+        super().__init__(names, **more)
+        self.fields = fields
+
+
+class RefusedOption(click.Option):
+    """An option of another program that has no counterpart here.
+
+    Args:
+        names: of the option.
+        instead: what to do in its place, an imperative.
+        program: whose option it is.
+        is_flag: it takes no value.
+    """
+
+    def __init__(
+        self, names: Sequence[str], instead: str, program: str, *, is_flag: bool
+    ) -> None:
+        self.instead = instead
+        self.program = program
+        super().__init__(
+            [*names, "refused_" + names[0].strip("-").replace("-", "_")],
+            is_flag=is_flag,
+            hidden=True,
+            expose_value=False,
+            callback=self.refuse,
+        )
+
+    def refuse(self, ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        """Name what to use, if the option was given."""
+        if value:
+            text = f"{self.opts[0]} is not taken over from {self.program}"
+            raise click.UsageError(f"{text}: {self.instead}.", ctx)
+
+
 class ModeCommand(click.Command):
     """A command of one converting mode: its arguments, and its rows of the table.
 
@@ -176,7 +222,15 @@ class ModeCommand(click.Command):
             status.
         about: first line of the help.
         examples: command lines for the end of the help.
+        name: of the command, where it is not the mode's.
+        rows: of the table, where it is not all of the mode.
+        more: parameters that no table has; :meth:`prepare` uses them up.
+
+    Attributes:
+        foreign: heading of options as another program has them.
     """
+
+    foreign = ""
 
     def __init__(
         self,
@@ -186,14 +240,18 @@ class ModeCommand(click.Command):
         *,
         about: str,
         examples: Sequence[str],
+        name: str = "",
+        rows: Sequence[Option] | None = None,
+        more: Sequence[click.Parameter] = (),
     ) -> None:
         self.mode = mode
         self.run = run
         self.examples = examples
-        options = [ModeOption(row, mode) for row in options_of(mode)]
+        rows = options_of(mode) if rows is None else rows
+        options = [ModeOption(row, mode) for row in rows]
         super().__init__(
-            mode,
-            params=[*arguments, *options],
+            name or mode,
+            params=[*arguments, *more, *options],
             callback=self.start,
             help=about,
             options_metavar="[OPTION]...",
@@ -208,10 +266,11 @@ class ModeCommand(click.Command):
         ctx = click.get_current_context()
         names = ("log_level", "log_format", "workers")
         process = {name: values.pop(name) for name in names}
-        pairs = values.pop("also")
-        self.require(ctx, values)
+        pairs = values.pop("also", ())
         try:
-            specs = expand(self.spec(ctx, values), pairs)
+            more = self.prepare(ctx, values, process)
+            self.require(ctx, {**values, **more})
+            specs = expand(self.spec(ctx, values, more), pairs)
             ctx.exit(self.run(specs, **process))
         except ConfigError as error:
             message = f"{self.place(ctx, error.path)}: {error.reason}"
@@ -219,14 +278,32 @@ class ModeCommand(click.Command):
         except (FastwsError, OSError) as error:
             raise Failure(describe(error)) from None
 
+    def prepare(
+        self, ctx: click.Context, values: dict[str, Any], process: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Turn parameters that no schema has into attributes of the spec.
+
+        Args:
+            ctx: of the command.
+            values: what was parsed; what is used up is taken out.
+            process: named arguments of ``run``, to be changed in place.
+        """
+        return {}
+
+    def make(self, given: dict[str, Any]) -> ModeSpec:
+        """The spec for these attributes."""
+        return MODES[self.mode](**given)
+
     def require(self, ctx: click.Context, values: Mapping[str, Any]) -> None:
         """Refuse to go without an argument that no option replaces."""
         for param in self.params:
             if isinstance(param, ModeArgument) and param.unless:
-                if not any(values[name] for name in (param.name, *param.unless)):
+                if not any(values.get(name) for name in (param.name, *param.unless)):
                     raise click.MissingParameter(ctx=ctx, param=param)
 
-    def spec(self, ctx: click.Context, values: Mapping[str, Any]) -> ModeSpec:
+    def spec(
+        self, ctx: click.Context, values: Mapping[str, Any], more: Mapping[str, Any]
+    ) -> ModeSpec:
         """Build the spec; what was not given keeps the schema's default."""
         given: dict[str, Any] = {}
         for param in self.params:
@@ -236,17 +313,21 @@ class ModeCommand(click.Command):
             if name in values:
                 negates = isinstance(param, ModeOption) and param.row.negates
                 given[name] = not values[name] if negates else values[name]
-        return MODES[self.mode](**given)
+        return self.make({**given, **more})
 
     def place(self, ctx: click.Context, name: str) -> str:
         """How the user wrote the attribute ``name``; other names come back as is."""
         for param in self.params:
+            if isinstance(param, ForeignOption) and name in param.fields:
+                return param.opts[0]
             if param.name == name and isinstance(param, ModeOption | ModeArgument):
                 return param.place(ctx)
         return name
 
     def heading(self, param: click.Parameter) -> str:
         """The group of an option; --help stands in the last one."""
+        if isinstance(param, ForeignOption):
+            return self.foreign
         row = param.row if isinstance(param, ModeOption) else OPTIONS[-1]
         return row.group_in(self.mode)
 

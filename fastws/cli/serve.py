@@ -1,5 +1,6 @@
 """Hands a spec to :mod:`fastws.app`, which is loaded only now: it brings asyncio."""
 
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from fastws.config.schema import ModeSpec
 
 if TYPE_CHECKING:
     import fastws.app
+
+logger = logging.getLogger("fastws.cli")
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -30,14 +33,28 @@ def on_stop(handler: "signal._HANDLER") -> None:
 
 
 def run_specs(
-    specs: Sequence[ModeSpec], *, log_level: str, log_format: str, **process: Any
+    specs: Sequence[ModeSpec],
+    *,
+    log_level: str,
+    log_format: str,
+    warnings: Sequence[str] = (),
+    **process: Any,
 ) -> int:
     """Run specs until they end; returns the exit status.
+
+    Args:
+        specs: at least one.
+        log_level: of our own loggers.
+        log_format: ``human`` or ``json``.
+        warnings: to log first.
+        process: further arguments of :func:`fastws.app.run`.
 
     The loop of the application has its own signal handlers: ours cover the time
     before, in which the address is bound already, and the exit after it.
     """
     log.setup(log_level, log_format)
+    for text in warnings:
+        logger.warning("%s", text)
     on_stop(leave)
     try:
         return fastws.app.run(

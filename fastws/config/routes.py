@@ -108,13 +108,13 @@ def parse_tokens(text: str) -> Iterator[tuple[str, Target] | BrokenLine]:
             yield BrokenLine(number, "write 'token: host:port'")
             continue
         try:
-            yield token, _target(rest[0])
+            yield token, parse_target(rest[0])
         except ValueError as error:
             yield BrokenLine(number, str(error))
 
 
-def _target(text: str) -> Target:
-    """A target as websockify writes it, or as we do."""
+def parse_target(text: str) -> Target:
+    """Read a target as websockify writes it, or as we do; ``ValueError``: neither."""
     if text.startswith("unix_socket:"):
         return Target.parse("unix:" + text.removeprefix("unix_socket:"))
     host, _, port = text.rpartition(":")
