@@ -193,7 +193,7 @@ class ProxyDialer(Dialer):
                 text = f"no SOCKS 5 proxy: {text}"
             raise NoUpstream(text) from exc
         status = f"{head.status} {head.reason}".rstrip()
-        if head.status != 407:
+        if head.status not in (401, 407):  # tinyproxy: 401 for a wrong password
             if head.status == 403:
                 raise Denied(f"forbids to connect to {self._where}: {status}") from exc
             raise NoUpstream(f"does not connect to {self._where}: {status}") from exc

@@ -301,6 +301,7 @@ def test_wrong_or_missing_password_for_socks(far: Fastws) -> None:
     ("answer", "words"),
     [
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", f"forbids to connect to {EDGE}:80: 403 F"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "refuses us: 401 Unauthorized; write -"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", f"does not connect to {EDGE}:80: 502 B"),
         (
             b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n",
