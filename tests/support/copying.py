@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -45,6 +46,7 @@ async def relay(
     *,
     buffers: int = 0,
     unread: tuple[bytes, bytes] = (b"", b""),
+    pair: tuple[socket.socket, socket.socket] | None = None,
 ) -> AsyncIterator[Relay]:
     """Copy between an end of kind ``a`` and one of kind ``b``.
 
@@ -56,8 +58,10 @@ async def relay(
         options: of the copy.
         buffers: size of the kernel's buffers, 0 as they are.
         unread: what was read from each stream before the copy began.
+        pair: sockets below ``a``, ours first.
     """
-    stream_a, x = await open_end(a, linger=options.linger, buffers=buffers)
+    linger = options.linger
+    stream_a, x = await open_end(a, linger=linger, buffers=buffers, pair=pair)
     stream_b, y = await open_end(b, linger=options.linger, buffers=buffers)
     for stream, data in zip((stream_a, stream_b), unread, strict=True):
         if data:

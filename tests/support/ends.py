@@ -150,7 +150,11 @@ def small_buffers(*socks: socket.socket, size: int = 65536) -> Iterator[None]:
 
 
 async def open_end(
-    spec: Spec, *, linger: float, buffers: int = 0
+    spec: Spec,
+    *,
+    linger: float,
+    buffers: int = 0,
+    pair: tuple[socket.socket, socket.socket] | None = None,
 ) -> tuple[ByteStream, Any]:
     """A stream for the pump and the peer at its far side.
 
@@ -158,8 +162,9 @@ async def open_end(
         spec: what to make.
         linger: seconds, for the shutdown of TLS.
         buffers: size of the kernel's buffers, 0 as they are.
+        pair: connected sockets to use, ours first; a new pair without it.
     """
-    near, far = socket_pair(spec.kind)
+    near, far = pair or socket_pair(spec.kind)
     if buffers:
         with small_buffers(near, far, size=buffers):
             pass
