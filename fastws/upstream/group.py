@@ -50,11 +50,16 @@ class Group:
         order = self.balancer.order(clock())
         for member in order:
             self.balancer.take(member)
+            was_resting = member.health.is_resting(clock())
+            member.health.tried(clock())
             try:
                 stream = await member.item.dial(preface=preface)
             except DialError as error:
                 self.release(member)
-                self._note(member, error, clock())
+                member.health.failed(clock())
+                if not was_resting and len(order) > 1:
+                    rest = f"rests {member.health.rest:g} s"
+                    logger.warning("target %s: %s", error, rest)
                 if member is order[-1]:
                     raise
             except BaseException:
@@ -70,10 +75,3 @@ class Group:
     def release(self, member: Member[Dialer]) -> None:
         """The connection to ``member`` has ended."""
         self.balancer.release(member)
-
-    def _note(self, member: Member[Dialer], error: DialError, now: float) -> None:
-        was_resting = member.health.is_resting(now)
-        member.health.failed(now)
-        if not was_resting and len(self.balancer.members) > 1:
-            rest = f"rests {member.health.rest:g} s"
-            logger.warning("target %s: %s", error, rest)

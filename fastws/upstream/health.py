@@ -31,6 +31,11 @@ class Health:
         self.failures += 1
         self.rests_until = now + self.rest
 
+    def tried(self, now: float) -> None:
+        """Somebody finds out whether it works again; others leave it alone."""
+        if self.failures:
+            self.rests_until = now + self.rest
+
     def worked(self) -> None:
         """It was reached."""
         self.failures = 0
