@@ -22,7 +22,7 @@ from fastws._backend import BACKEND
 from fastws._version import __version__
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.exceptions import ConfigError, FastwsError
-from fastws.watch import Watch, reload
+from fastws.watch import Watch, reload, reload_part
 from fastws.workers import DRAIN, RELOAD, RESET, Crew
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def run(
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
         signals = partial(Signals, stop)
         loop.run(_serve(runners, signals, say, idle_exit))
-    return EXIT_OK
+    return max(0 if runner.once is None else runner.once.status for runner in runners)
 
 
 def check_workers(specs: Sequence[ModeSpec], workers: int, idle_exit: float) -> None:
@@ -133,6 +133,9 @@ def lead(runners: list["Runner"], workers: int, say: Callable[[], None]) -> int:
     def work(number: int, orders: int) -> int:
         for runner in runners:
             runner.become(number)
+            for part in runner.parts:
+                if part.has_changed():  # since the start, before a worker died
+                    reload_part(runner.name, part)
         with asyncio.Runner(loop_factory=loop_factory()) as loop:
             signals = partial(WorkerSignals, orders)
             loop.run(_serve(runners, signals))
@@ -254,15 +257,25 @@ async def _serve(
     idle_exit: float = 0.0,
 ) -> None:
     """Start all, wait for the first signal, drain; a second one resets."""
-    signals = make_signals(lambda: reload(runners))
+
+    def hang_up() -> None:
+        if any(runner.listen.kind == "stdio" for runner in runners):
+            signals.first.set()  # whoever typed, or ssh, has gone
+        else:
+            reload(runners)
+
+    signals = make_signals(hang_up)
     for runner in runners:
+        if runner.once is not None:
+            runner.once.on_end = signals.first.set
         runner.start()
     if say is not None:
         say()
     watch = Watch(runners, idle_exit=idle_exit, stop=signals.first.set)
     await signals.first.wait()
     watch.close()
-    logger.info("draining: a second signal ends it at once")
+    if not any(runner.once is not None and runner.once.is_over for runner in runners):
+        logger.info("draining: a second signal ends it at once")
     await drain(runners, signals.second)
 
 
@@ -301,6 +314,9 @@ def announce(runner: "Runner", workers: int = 1) -> None:
         ("uvloop" if loop_factory() else "asyncio")
         + (f", {workers} workers" if workers > 1 else ""),
     )
+    if isinstance(spec, WsToTcp) and spec.listen.text.isdigit():
+        port = spec.listen.text  # all interfaces elsewhere, as in websockify
+        logger.info("only this machine can connect: use :%s for all interfaces", port)
     if getattr(spec, "insecure", False):
         logger.warning(
             "--insecure: the certificate of %s is NOT verified", runner.describe()
