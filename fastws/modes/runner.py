@@ -9,9 +9,9 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from fastws._consts import DRAIN_SPREAD, MAX_CONNECTIONS
 from fastws.config.endpoint import Listen
@@ -20,13 +20,60 @@ from fastws.exceptions import ConfigError
 from fastws.modes.parts import Part
 from fastws.net.ageing import Ageing
 from fastws.net.bind import open_listeners, share_listeners
-from fastws.net.copy import Copy, CopyResult, copy_bidirectional
+from fastws.net.copy import CopyResult, copy_bidirectional
+from fastws.net.descriptors import take_socket
 from fastws.net.ends import CopyOptions
 from fastws.net.listen import Listener
-from fastws.net.sockopt import raise_nofile_limit
+from fastws.net.sockopt import raise_nofile_limit, reset
+from fastws.net.stdio import GivenListener
 from fastws.net.stream import ByteStream
 
 logger = logging.getLogger("fastws.modes")
+
+HANG_UP = 1.0
+"""Seconds that ``-`` has for its end after a signal: its user has gone."""
+
+
+class Session(Protocol):
+    """A connection that is being served: a copy, or what moves messages."""
+
+    loop: asyncio.AbstractEventLoop
+    done: "asyncio.Future[CopyResult]"
+
+    @property
+    def payload(self) -> int: ...
+    def go_away(self, reason: str) -> None: ...
+    def abort(self, reason: str) -> None: ...
+
+
+class Once:
+    """The only connection that is served, where there is to be one.
+
+    Attributes:
+        owner: its transport, once it is taken.
+        is_clean: it ended in order; ``None`` while nobody knows.
+        on_end: called when it has ended.
+    """
+
+    __slots__ = ("is_clean", "is_over", "on_end", "owner")
+
+    def __init__(self) -> None:
+        self.owner: Any = None
+        self.is_clean: bool | None = None
+        self.is_over = False
+        self.on_end: Callable[[], object] = lambda: None
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0, or 1 for a connection that did not end in order."""
+        was_served = self.owner is not None or self.is_over
+        return int(was_served and not self.is_clean)
+
+    def finish(self) -> None:
+        """It is over, however it ended. Idempotent."""
+        if not self.is_over:
+            self.is_over = True
+            self.on_end()
 
 
 class Stats:
@@ -36,14 +83,15 @@ class Stats:
         open: connections that are being copied now.
         total: connections that were copied or are.
         refused: connections that ended before that.
+        unauthorized: those of them without the right token or password.
         bytes_in: payload from the listening side.
         bytes_out: payload to the listening side.
     """
 
-    __slots__ = ("bytes_in", "bytes_out", "open", "refused", "total")
+    __slots__ = ("bytes_in", "bytes_out", "open", "refused", "total", "unauthorized")
 
     def __init__(self) -> None:
-        self.open = self.total = self.refused = 0
+        self.open = self.total = self.refused = self.unauthorized = 0
         self.bytes_in = self.bytes_out = 0
 
     def __repr__(self) -> str:
@@ -58,7 +106,8 @@ class Runner:
         stats: counters.
         is_ready: ``/readyz`` answers 200.
         is_draining: accepting has stopped.
-        copies: the connections that are being copied.
+        copies: the connections that are being served.
+        once: where there is only one to serve.
         parts: what was read from files, and can be read again.
         listeners: one for each worker.
         listener: the one of this process.
@@ -67,6 +116,7 @@ class Runner:
     name: ClassVar[str] = ""
     upstream: ClassVar[str] = "server"  # what log lines call the end that is dialled
     overflow: ClassVar[int] = 0
+    takes_first: ClassVar[bool] = True  # with oneshot, whatever it is
 
     def __init__(self, spec: ModeSpec, listen: Listen) -> None:
         self.spec = spec
@@ -74,12 +124,14 @@ class Runner:
         self.stats = Stats()
         self.is_ready = False
         self.is_draining = False
-        self.copies: set[Copy] = set()
+        self.copies: set[Any] = set()  # of Session
         if spec.max_connection_age:
             self.copies = Ageing(spec.max_connection_age)
         self.parts: list[Part] = []
-        self.listeners: list[Listener] = []
-        self.listener: Listener | None = None
+        self.listeners: list[Any] = []
+        self.listener: Any = None
+        self.is_given = listen.kind in ("stdio", "inetd")
+        self.once = Once() if spec.oneshot or self.is_given else None
         self.options = CopyOptions(
             linger=spec.linger,
             half_close_timeout=spec.half_close_timeout,
@@ -132,7 +184,23 @@ class Runner:
         self.parts.append(
             Part("certificates and keys", self.tls_files(), self.load_tls)
         )
+        limit = self.spec.max_connections or default_connections(raise_nofile_limit())
+        self.listeners = self.make_listeners(limit, workers, options)
+        self.listener = self.listeners[0]
+
+    def make_listeners(
+        self, limit: int, workers: int, options: dict[str, Any]
+    ) -> list[Any]:
+        """A listener for each worker; ``limit`` connections in all."""
+        options["linger"] = self.spec.linger
+        options["handshake_timeout"] = self.spec.handshake_timeout
+        options["tcp_user_timeout"] = self.spec.tcp_user_timeout
+        options["overflow"] = self.overflow
         listen = self.listen
+        handler = self.handle if self.once is None else self._handle_once
+        if self.once is not None and self.is_given:
+            conn = take_socket() if listen.kind == "inetd" else None
+            return [GivenListener(handler, conn, self.once.finish, **options)]
         socks = open_listeners(
             hosts=listen.hosts,
             port=listen.port,
@@ -140,21 +208,15 @@ class Runner:
             path=listen.path or None,
             fd=listen.fd if listen.kind == "fd" else None,
         )
-        limit = self.spec.max_connections or default_connections(raise_nofile_limit())
-        self.listeners = [
+        return [
             Listener(
                 share,
-                self.handle,
-                linger=self.spec.linger,
-                handshake_timeout=self.spec.handshake_timeout,
+                handler,
                 max_connections=max(1, (limit + workers - 1 - number) // workers),
-                overflow=self.overflow,
-                tcp_user_timeout=self.spec.tcp_user_timeout,
                 **options,
             )
             for number, share in enumerate(share_listeners(socks, workers))
         ]
-        self.listener = self.listeners[0]
 
     def become(self, number: int) -> None:
         """Be worker ``number`` in this process: the sockets of the others go."""
@@ -179,10 +241,14 @@ class Runner:
         """Fail readiness, stop accepting, let connections end, then end them."""
         assert self.listener is not None
         self.is_ready = False
-        await asyncio.sleep(self.spec.drain_delay)
+        patience = self.spec.drain_timeout
+        if self.listen.kind == "stdio":
+            patience = min(patience, HANG_UP)
+        elif self.once is None or not self.once.is_over:
+            await asyncio.sleep(self.spec.drain_delay)
         self.listener.close()
         self.is_draining = True
-        if not await self.listener.wait_idle(self.spec.drain_timeout):
+        if not await self.listener.wait_idle(patience):
             await self._say_goodbye()
         await self.close()
 
@@ -212,6 +278,47 @@ class Runner:
 
     # -- one connection ------------------------------------------------------------
 
+    async def _handle_once(self, transport: Any, protocol: Any) -> None:
+        """Serve the only connection; any other one is reset."""
+        once, refused = self.once, self.stats.refused
+        assert once is not None
+        if (self.takes_first or self.is_given) and not self.take(transport):
+            reset(transport)
+            return
+        try:
+            await self.handle(transport, protocol)
+        finally:
+            if once.owner is transport:
+                if once.is_clean is None:  # answered, and nothing more
+                    once.is_clean = self.stats.refused == refused
+                once.finish()
+
+    def take(self, transport: Any) -> bool:
+        """Whether this connection is, from now on, the only one to serve."""
+        once = self.once
+        assert once is not None
+        if once.owner is None:
+            once.owner = transport
+            self.listener.close()
+        return once.owner is transport
+
+    async def converse(self, session: Session, who: str, ident: str) -> None:
+        """Wait for what moves messages, as :meth:`copy` does for bytes."""
+        stats = self.stats
+        stats.open += 1
+        stats.total += 1
+        started = time.monotonic()
+        self.copies.add(session)
+        try:
+            result = await session.done
+        except asyncio.CancelledError:
+            session.abort("stopped")
+            raise
+        finally:
+            stats.open -= 1
+            self.copies.discard(session)
+        self._count(result, who, ident, started)
+
     async def copy(
         self, down: ByteStream, up: ByteStream, who: str, ident: str
     ) -> CopyResult:
@@ -225,11 +332,18 @@ class Runner:
             result = await copy_bidirectional(down, up, options, group=copies)
         finally:
             stats.open -= 1
+        self._count(result, who, ident, started)
+        return result
+
+    def _count(self, result: CopyResult, who: str, ident: str, started: float) -> None:
+        """Count what a connection moved, and log its end."""
+        stats = self.stats
         stats.bytes_in += result.a_to_b
         stats.bytes_out += result.b_to_a
+        if self.once is not None:
+            self.once.is_clean = result.is_clean
         if logger.isEnabledFor(logging.INFO):
             self._log_end(result, who, ident, time.monotonic() - started)
-        return result
 
     def _log_end(
         self, result: CopyResult, who: str, ident: str, seconds: float

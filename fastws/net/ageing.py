@@ -6,8 +6,7 @@ moment of their own choosing.
 """
 
 import asyncio
-
-from fastws.net.copy import Copy
+from typing import Any, Protocol
 
 QUIET = 1.0
 """Seconds without payload that make a pause."""
@@ -16,7 +15,17 @@ _LATEST = 1.1  # times the age
 _STEP = 0.25  # seconds between two looks at a connection that is about to go
 
 
-class Ageing(set[Copy]):
+class Mortal(Protocol):
+    """A copy, or whatever else serves a connection."""
+
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def payload(self) -> int: ...
+    def go_away(self, reason: str) -> None: ...
+
+
+class Ageing(set[Any]):
     """A set of copies, each of which is told to go away when it is old.
 
     To be the ``group`` of :func:`fastws.net.copy.copy_bidirectional`. One timer
@@ -32,11 +41,11 @@ class Ageing(set[Copy]):
         self.age = age
         self._watch_from = max(0.0, age - QUIET)
         self._step = min(_STEP, age * (_LATEST - 1) / 4)
-        self._young: dict[Copy, float] = {}  # loop time of the start, oldest first
-        self._old: dict[Copy, tuple[float, int, float]] = {}  # start, payload, since
+        self._young: dict[Any, float] = {}  # loop time of the start, oldest first
+        self._old: dict[Any, tuple[float, int, float]] = {}  # start, payload, since
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, copy: Copy) -> None:
+    def add(self, copy: Mortal) -> None:
         """A copy begins."""
         super().add(copy)
         now = copy.loop.time()
@@ -47,9 +56,8 @@ class Ageing(set[Copy]):
     def discard(self, copy: object) -> None:
         """A copy has ended."""
         super().discard(copy)
-        if isinstance(copy, Copy):
-            self._young.pop(copy, None)
-            self._old.pop(copy, None)
+        self._young.pop(copy, None)
+        self._old.pop(copy, None)
         if not self and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -64,9 +72,9 @@ class Ageing(set[Copy]):
             if started + self._watch_from > now:
                 break
             del self._young[copy]
-            self._old[copy] = started, payload_of(copy), now
+            self._old[copy] = started, copy.payload, now
         for copy, (started, seen, since) in list(self._old.items()):
-            payload = payload_of(copy)
+            payload = copy.payload
             if payload != seen:
                 self._old[copy] = started, payload, since = started, payload, now
             age = now - started
@@ -80,8 +88,3 @@ class Ageing(set[Copy]):
             self._wait(loop, next(iter(self._young.values())) + self._watch_from)
         else:
             self._timer = None
-
-
-def payload_of(copy: Copy) -> int:
-    """Bytes of payload so far, both ways."""
-    return copy.a.payload_in + copy.b.payload_in

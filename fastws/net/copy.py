@@ -185,6 +185,11 @@ class Copy:
         """Something has to be looked at with the next sweep."""
         self.due = 0.0
 
+    @property
+    def payload(self) -> int:
+        """Bytes of payload so far, both ways."""
+        return self.a.payload_in + self.b.payload_in
+
     # -- time ----------------------------------------------------------------------
 
     @property

@@ -319,14 +319,20 @@ class GivenListener(Listener):
     Args:
         handler: as there.
         conn: the connection; ``None`` takes standard input and output.
+        ended: called when it is over, also if it never began.
         options: as there.
     """
 
     def __init__(
-        self, handler: Handler, conn: socket.socket | None = None, **options: Any
+        self,
+        handler: Handler,
+        conn: socket.socket | None,
+        ended: Callable[[], object],
+        **options: Any,
     ) -> None:
         super().__init__([], handler, **options)
         self._conn = conn
+        self._ended = ended
         self._fds = (-1, -1)
         if conn is not None:
             self.addresses = ["inetd"]
@@ -351,6 +357,10 @@ class GivenListener(Listener):
         if self._conn is not None:  # never started
             self._conn.close()
             self._conn = None
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        super()._end(task)
+        self._ended()
 
     async def _serve_stdio(self) -> None:
         """The tail of ``Listener._serve`` for a pair of descriptors."""
