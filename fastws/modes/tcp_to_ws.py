@@ -12,6 +12,8 @@ from fastws.config.schema import TcpToWs
 from fastws.exceptions import DialError, FastwsError, InvalidStatus
 from fastws.modes.header_file import HeaderFile
 from fastws.modes.runner import Runner, naming_options, new_id
+from fastws.modes.text import TextSession
+from fastws.modes.udp import REST, UdpFlow
 from fastws.modes.way_out import (
     describe_refusal,
     insist,
@@ -23,6 +25,7 @@ from fastws.net import sockopt
 from fastws.net.proxy import ProxyDialer
 from fastws.net.stream import ByteStream, Hold, describe, kind_of
 from fastws.net.tls import client_context
+from fastws.net.udp import UdpListener, UdpPeer, bind_udp
 from fastws.net.websocket import WebSocketStream
 
 
@@ -43,6 +46,15 @@ class TcpToWsRunner(Runner):
         if self.header_file is not None:
             self.upgrader = make_upgrader(self.spec, self.header_file.fields)
         return {}
+
+    def make_listeners(
+        self, limit: int, workers: int, options: dict[str, Any]
+    ) -> list[Any]:
+        listen = self.listen
+        if listen.kind != "udp":
+            return super().make_listeners(limit, workers, options)
+        socks = bind_udp(listen.hosts, listen.port, optional=listen.optional)
+        return [UdpListener(socks, self.handle_source, max_connections=limit)]
 
     def _tls(self) -> ssl.SSLContext | None:
         spec = self.spec
@@ -79,7 +91,23 @@ class TcpToWsRunner(Runner):
         except BaseException:
             sockopt.reset(transport)
             raise
-        await self.copy(down, up, who, ident)
+        if self.spec.text:
+            await self.converse(TextSession(down, up, self.options), who, ident)
+        else:
+            await self.copy(down, up, who, ident)
+
+    async def handle_source(self, peer: UdpPeer) -> None:
+        """Serve one source of datagrams until it is silent."""
+        who, ident = str(peer), new_id()
+        try:
+            up = await self._connect(ident)
+        except (FastwsError, OSError) as error:
+            peer.fail()
+            self.refuse(who, f"id={ident} {self.spec.upstream.display}: {error}")
+            await asyncio.sleep(REST)
+            return
+        flow = UdpFlow(up, peer, self.options, self.spec.udp_idle)
+        await self.converse(flow, who, ident)
 
     async def _connect(self, ident: str) -> WebSocketStream:
         """Dial and upgrade, as often as ``--retry`` says."""

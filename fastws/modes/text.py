@@ -44,12 +44,13 @@ class TextSession(asyncio.Protocol):
         "bytes_out",
         "done",
         "link",
+        "loop",
     )
 
     def __init__(
         self, lines: ByteStream, stream: WebSocketStream, options: CopyOptions
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         self.done: asyncio.Future[CopyResult] = loop.create_future()
         self.bytes_in = self.bytes_out = 0
         self._options = options
@@ -182,6 +183,11 @@ class TextSession(asyncio.Protocol):
                     self.bytes_in, self.bytes_out, reason or "closed", not reason
                 )
             )
+
+    @property
+    def payload(self) -> int:
+        """Bytes so far, both ways."""
+        return self.bytes_in + self.bytes_out
 
     def go_away(self, reason: str) -> None:
         """End it ourselves: Close 1001."""

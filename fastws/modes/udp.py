@@ -49,6 +49,7 @@ class UdpFlow:
         "done",
         "dropped",
         "link",
+        "loop",
         "messages_in",
         "messages_out",
         "words",
@@ -61,7 +62,7 @@ class UdpFlow:
         options: CopyOptions,
         idle: float,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         self.done: asyncio.Future[CopyResult] = loop.create_future()
         self.messages_in = self.messages_out = self.dropped = 0
         self.bytes_in = self.bytes_out = 0
@@ -140,6 +141,11 @@ class UdpFlow:
             self.done.set_result(
                 CopyResult(self.bytes_out, self.bytes_in, text, not reason)
             )
+
+    @property
+    def payload(self) -> int:
+        """Bytes so far, both ways."""
+        return self.bytes_in + self.bytes_out
 
     def go_away(self, reason: str) -> None:
         """End it ourselves: Close 1001."""

@@ -96,7 +96,8 @@ def make_upgrader(spec: TcpToWs, fields: HeaderList = ()) -> Upgrader:
         origin=spec.origin,
         subprotocols=spec.subprotocol,
         headers=headers,
-        fastws=spec.fastws,
+        fastws=spec.fastws and not spec.text,  # signals are text messages
+        name="udp" if spec.listen.kind == "udp" else "tcp",
     )
 
 

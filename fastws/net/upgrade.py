@@ -182,9 +182,10 @@ class Upgrader:
         subprotocols: offered, in order.
         headers: further fields.
         fastws: announce this end.
+        name: what the connection carries, as announced.
     """
 
-    __slots__ = ("_request", "fastws", "subprotocols")
+    __slots__ = ("_request", "fastws", "name", "subprotocols")
 
     def __init__(
         self,
@@ -195,10 +196,11 @@ class Upgrader:
         subprotocols: Sequence[str] = (),
         headers: HeaderList = (),
         fastws: bool = True,
+        name: str = "tcp",
     ) -> None:
         fields = list(headers)
         if fastws:
-            fields.append((announce.HEADER, announce.format_offer(_ID)))
+            fields.append((announce.HEADER, announce.format_offer(_ID, name)))
         request = build_upgrade(
             target,
             host,
@@ -207,13 +209,14 @@ class Upgrader:
             subprotocols=subprotocols,
             headers=fields,
         )
-        before, name, after = request.partition(_KEY_NAME)
+        before, field, after = request.partition(_KEY_NAME)
         after = after.removeprefix(_KEY)
         # The announcement stands last; zeros before it are somebody else's.
         rest = after.rsplit(_ID.encode(), 1) if fastws else [after, b""]
-        self._request = (before + name, *rest)
+        self._request = (before + field, *rest)
         self.subprotocols = tuple(subprotocols)
         self.fastws = fastws
+        self.name = name
 
     async def upgrade(
         self, stream: ByteStream, ident: str, timeout: float
@@ -280,7 +283,7 @@ class Upgrader:
     ) -> WebSocketStream:
         peer = Peer.STRANGER
         answer = head.get_all(announce.HEADER)
-        if self.fastws and answer and announce.check_answer(answer, ident):
+        if self.fastws and answer and announce.check_answer(answer, ident, self.name):
             peer = Peer.FASTWS
             key = default_keys()()
             confirm = encode_frame(OP_TEXT, announce.SIGNAL_CONFIRM, key=key)
