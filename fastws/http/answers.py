@@ -19,7 +19,7 @@ class Refusal(RemoteProtocolError):
         self,
         reason: str,
         *,
-        http_status: int,
+        http_status: int | None,
         headers: tuple[tuple[str, str], ...] = (),
         level: int | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import ConfigError
-from fastws.http.answers import RETRY_AFTER, Refusal
+from fastws.http.answers import RETRY_AFTER, Refusal, level_of
 from fastws.http.auth import Auth, Users
 from fastws.http.limit import PerAddress
 from fastws.http.static import Answer, Site
@@ -129,8 +129,11 @@ class Visit:
             RemoteProtocolError: no acceptable head or PROXY header came.
         """
         hold = self._hold
-        if hold.arrival.error is not None:
-            raise hold.arrival.error
+        error = hold.arrival.error
+        if error is not None:
+            if hold.arrival.is_http:
+                raise error
+            raise Refusal(error.reason, http_status=None, level=level_of(error))
         try:
             head = await hold.read_head(timeout)
         finally:

@@ -176,6 +176,8 @@ class WsToTcpRunner(Runner):
         except RemoteProtocolError as error:
             who = describe(transport) if visit is None else visit.who
             self.refuse(who, error.reason, level_of(error))
+            if error.http_status == 401:
+                self.stats.unauthorized += 1
             if error.http_status is not None:
                 is_head = protocol.head is not None and protocol.head.method == "HEAD"
                 answer = build_refusal(error, is_head)

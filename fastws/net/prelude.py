@@ -35,11 +35,13 @@ class Arrival(NamedTuple):
         header: its PROXY header, :data:`NO_HEADER` without one.
         is_tls: TLS comes next.
         error: why it is refused.
+        is_http: the client reads answers; where TLS was expected it may not.
     """
 
     header: ProxyHeader = NO_HEADER
     is_tls: bool = False
     error: RemoteProtocolError | None = None
+    is_http: bool = False
 
 
 class ProxyRule:
@@ -83,6 +85,15 @@ class ProxyRule:
         return decode_header(data)
 
 
+class _Refused(Exception):
+    """A header is missing or wrong."""
+
+    def __init__(self, error: RemoteProtocolError, is_http: bool) -> None:
+        super().__init__(error)
+        self.error = error
+        self.is_http = is_http
+
+
 class Prelude:
     """Looks at fresh sockets of a TLS listener, each in its own task.
 
@@ -120,8 +131,10 @@ class Prelude:
             what = (
                 "PROXY header" if header is NO_HEADER and self._rule else "first byte"
             )
-            error = RemoteProtocolError(f"no whole {what} within {limit}")
-            return Arrival(error=error)
+            reason = f"no whole {what} within {limit}"
+            return Arrival(error=RemoteProtocolError(reason, http_status=408))
+        except _Refused as refused:
+            return Arrival(error=refused.error, is_http=refused.is_http)
         except RemoteProtocolError as error:
             return Arrival(error=error)
         return Arrival(header, is_tls)
@@ -137,9 +150,8 @@ async def _take_header(sock: socket.socket, host: str, rule: ProxyRule) -> Proxy
         try:
             header = rule.read(data, host)
         except RemoteProtocolError as error:
-            if sniff(data) is not Sniffed.HTTP or may_start(data):
-                error.http_status = None  # nobody there who reads HTTP
-            raise
+            is_http = sniff(data) is Sniffed.HTTP and not may_start(data)
+            raise _Refused(error, is_http) from None
         if header is not None:
             if header.size:
                 sock.recv(header.size)

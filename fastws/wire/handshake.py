@@ -347,18 +347,23 @@ def _split_target(head: Head) -> tuple[str, str]:
     if not host:
         raise _bad_request("WebSocket upgrade without a Host")
     if "#" in target:  # RFC 6455 section 3: no fragment in a WebSocket URI
-        raise _bad_request(f"fragment in the target {target!r}")
+        raise _bad_request(f"fragment in the target {_shown(target)!r}")
     if target.startswith("/"):
         return target, host
     scheme, separator, rest = target.partition("://")
     if not separator or scheme.lower() not in _DEFAULT_PORTS:
-        raise _bad_request(f"target {target!r} is no path")
+        raise _bad_request(f"target {_shown(target)!r} is no path")
     split = re.search(r"[/?]", rest)
     end = split.start() if split else len(rest)
     path = rest[end:]
     if not rest[:end] or "@" in rest[:end]:
-        raise _bad_request(f"target {target!r} names no host")
+        raise _bad_request(f"target {_shown(target)!r} names no host")
     return path if path.startswith("/") else f"/{path}", rest[:end]
+
+
+def _shown(target: str) -> str:
+    """A target for log lines: its query may hold a token."""
+    return re.split(r"[?#]", target, maxsplit=1)[0]
 
 
 def _check_extra(headers: HeaderList) -> None:

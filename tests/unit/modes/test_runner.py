@@ -44,8 +44,8 @@ def test_ids_are_fresh() -> None:
 
 
 def test_stats_show_themselves() -> None:
-    expected = "Stats(bytes_in=0, bytes_out=0, open=0, refused=0, total=0)"
-    assert repr(Stats()) == expected
+    names = ("bytes_in", "bytes_out", "open", "refused", "total", "unauthorized")
+    assert repr(Stats()) == f"Stats({', '.join(f'{name}=0' for name in names)})"
 
 
 # Options named in errors
