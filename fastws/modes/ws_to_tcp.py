@@ -28,11 +28,13 @@ from fastws.modes.gate import Gate, Visit, make_gate
 from fastws.modes.parts import Part
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.modes.targets import NoTarget, Targets
+from fastws.modes.udp import UdpFlow, flow_options
 from fastws.net import sockopt
 from fastws.net.arrived import ArrivedHold
 from fastws.net.dial import Dialer
-from fastws.net.stream import ByteStream, describe, kind_of
+from fastws.net.stream import ByteStream, Kind, describe, kind_of
 from fastws.net.tls import client_context, server_context
+from fastws.net.udp import UdpDialer
 from fastws.net.upgrade import HeadHold
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.wire import announce
@@ -55,6 +57,7 @@ class WsToTcpRunner(Runner):
     name = "wts"
     upstream = "target"
     overflow = OVERFLOW
+    takes_first = False  # a health check is not what --oneshot waits for
     spec: WsToTcp
 
     def __init__(self, spec: WsToTcp) -> None:
@@ -87,7 +90,8 @@ class WsToTcpRunner(Runner):
 
     def _make_dialer(self, target: Target) -> Dialer:
         spec = self.spec
-        return Dialer(
+        make: type[Dialer] = UdpDialer if target.udp else Dialer
+        return make(
             target.address,
             tls=self.tls if target.tls else None,
             server_hostname=spec.server_name_of(target),
@@ -189,7 +193,9 @@ class WsToTcpRunner(Runner):
                 sockopt.reset(up.transport)
                 self.refuse(who, "left before the target was connected", logging.INFO)
                 return
-            await self._convert(transport, protocol, upgrade, up, who)
+            down, ident = self._accept(transport, protocol, upgrade)
+            del head, upgrade  # an idle connection keeps nothing it does not need
+            await self.copy(down, up, who, ident)
         finally:
             if leave is not None:
                 leave()
@@ -312,15 +318,10 @@ class WsToTcpRunner(Runner):
             raise unreachable(error) from error
         return up, partial(way.release, member)
 
-    async def _convert(
-        self,
-        transport: Any,
-        hold: HeadHold,
-        upgrade: Upgrade,
-        up: ByteStream,
-        who: str,
-    ) -> None:
-        """Answer 101 and copy."""
+    def _accept(
+        self, transport: Any, hold: HeadHold, upgrade: Upgrade
+    ) -> tuple[WebSocketStream, str]:
+        """Answer 101; the stream, and the connection's ID."""
         headers = list(self.spec.headers)
         peer = Peer.STRANGER
         ident = ""
@@ -332,6 +333,7 @@ class WsToTcpRunner(Runner):
                 headers.append((announce.HEADER, announce.format_answer(offer)))
         chosen = choose_subprotocol(upgrade.subprotocols, self.spec.subprotocol)
         transport.write(build_accept(upgrade.key, subprotocol=chosen, headers=headers))
+        hold.head = None
         down = WebSocketStream(
             transport,
             kind_of(transport),
@@ -340,9 +342,7 @@ class WsToTcpRunner(Runner):
             peer=peer,
             opened_at=asyncio.get_running_loop().time(),
         )
-        hold.head = None
-        del upgrade, headers
-        await self.copy(down, up, who, ident or new_id())
+        return down, ident or new_id()
 
 
 def unreachable(error: DialError) -> Refusal:
