@@ -1,4 +1,4 @@
-"""Which upstream takes the next connection, and which rests: pure, with a made-up clock."""
+"""Which upstream takes the next connection, and which rests; the clock is made up."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_even_spread_of_connections_that_stay() -> None:
 
 def test_resting_ones_come_last_the_longest_rested_first() -> None:
     balancer = Balancer("abcd", rest=10.0)
-    a, b, c, d = balancer.members
+    a, b, c, _ = balancer.members
     a.health.failed(5.0)
     b.health.failed(3.0)
     balancer.take(c)
