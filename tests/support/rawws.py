@@ -128,6 +128,11 @@ class Reader:
         """The body that Content-Length announces."""
         return self.take(int(answer.fields["content-length"]))
 
+    def rest(self) -> bytes:
+        """What has been read and not taken."""
+        kept, self._kept = self._kept, b""
+        return kept
+
     def frame(self) -> Frame:
         """One frame of either side."""
         first, second = self.take(2)
