@@ -89,6 +89,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "copy",
             "ageing",
             "mux",
+            "bind_udp",
             "udp",
             "__init__",
         ]

@@ -13,7 +13,7 @@ from fastws.exceptions import DialError, FastwsError, InvalidStatus
 from fastws.modes.header_file import HeaderFile
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.modes.text import TextSession
-from fastws.modes.udp import REST, UdpFlow
+from fastws.modes.udp import REST, UdpFlow, flow_options
 from fastws.modes.way_out import (
     describe_refusal,
     insist,
@@ -22,10 +22,11 @@ from fastws.modes.way_out import (
     open_header_file,
 )
 from fastws.net import sockopt
+from fastws.net.bind_udp import bind_udp
 from fastws.net.proxy import ProxyDialer
 from fastws.net.stream import ByteStream, Hold, describe, kind_of
 from fastws.net.tls import client_context
-from fastws.net.udp import UdpListener, UdpPeer, bind_udp
+from fastws.net.udp import UdpListener, UdpPeer
 from fastws.net.websocket import WebSocketStream
 
 
@@ -53,6 +54,7 @@ class TcpToWsRunner(Runner):
         listen = self.listen
         if listen.kind != "udp":
             return super().make_listeners(limit, workers, options)
+        self.options = flow_options(self.options, self.spec.udp_idle)
         socks = bind_udp(listen.hosts, listen.port, optional=listen.optional)
         return [UdpListener(socks, self.handle_source, max_connections=limit)]
 
@@ -106,8 +108,7 @@ class TcpToWsRunner(Runner):
             self.refuse(who, f"id={ident} {self.spec.upstream.display}: {error}")
             await asyncio.sleep(REST)
             return
-        flow = UdpFlow(up, peer, self.options, self.spec.udp_idle)
-        await self.converse(flow, who, ident)
+        await self.converse(UdpFlow(up, peer, self.options), who, ident)
 
     async def _connect(self, ident: str) -> WebSocketStream:
         """Dial and upgrade, as often as ``--retry`` says."""

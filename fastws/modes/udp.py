@@ -4,7 +4,7 @@ Source: docs/wire.md, ``udp/1``. A helper of the modes, not one of its own.
 """
 
 import asyncio
-from typing import Any
+from dataclasses import replace
 
 from fastws import _consts
 from fastws.net.copy import CopyResult
@@ -28,8 +28,7 @@ class UdpFlow:
     Args:
         stream: after the opening handshake; owned.
         end: the datagram side; owned.
-        options: times and frame size.
-        idle: seconds without a datagram either way until it ends.
+        options: times and frame size; from :func:`flow_options`.
 
     Attributes:
         done: set when both sides are gone.
@@ -60,7 +59,6 @@ class UdpFlow:
         stream: WebSocketStream,
         end: DatagramEnd,
         options: CopyOptions,
-        idle: float,
     ) -> None:
         self.loop = loop = asyncio.get_running_loop()
         self.done: asyncio.Future[CopyResult] = loop.create_future()
@@ -68,7 +66,7 @@ class UdpFlow:
         self.bytes_in = self.bytes_out = 0
         self.words = ""  # why it ended, if in order
         self._end = end
-        self._idle = idle
+        self._idle = options.idle_timeout
         self._busy_at = loop.time()
         self._seen = 0
         self._frames: list[bytes] = []  # of the batch being read
@@ -156,7 +154,6 @@ class UdpFlow:
         self.link.abort(reason)
 
 
-def is_udp(spec: Any) -> bool:
-    """Whether a spec of either mode moves datagrams."""
-    target = getattr(spec, "target", None)
-    return spec.listen.kind == "udp" or bool(getattr(target, "udp", False))
+def flow_options(options: CopyOptions, idle: float) -> CopyOptions:
+    """The same for flows, which end after ``idle`` seconds without a datagram."""
+    return replace(options, idle_timeout=idle)

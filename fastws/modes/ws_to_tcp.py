@@ -32,9 +32,9 @@ from fastws.modes.udp import UdpFlow, flow_options
 from fastws.net import sockopt
 from fastws.net.arrived import ArrivedHold
 from fastws.net.dial import Dialer
-from fastws.net.stream import ByteStream, Kind, describe, kind_of
+from fastws.net.stream import ByteStream, describe, kind_of
 from fastws.net.tls import client_context, server_context
-from fastws.net.udp import UdpDialer
+from fastws.net.udp import UdpDialer, UdpStream
 from fastws.net.upgrade import HeadHold
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.wire import announce
@@ -62,6 +62,7 @@ class WsToTcpRunner(Runner):
 
     def __init__(self, spec: WsToTcp) -> None:
         super().__init__(spec, spec.listen)
+        self.flow_options = flow_options(self.options, spec.udp_idle)
 
     def listener_options(self) -> dict[str, Any]:
         spec = self.spec
@@ -173,19 +174,15 @@ class WsToTcpRunner(Runner):
             if visit is not None:
                 await visit.admit(upgrade)
                 preface = visit.preface()
+            if self.once is not None:
+                self._take_once(transport)
             if self.targets is None:
                 up = await self._dial(self.dialer, preface)
             else:
                 up, leave = await self._dial_choice(self.targets, upgrade, preface)
         except RemoteProtocolError as error:
             who = describe(transport) if visit is None else visit.who
-            self.refuse(who, error.reason, level_of(error))
-            if error.http_status == 401:
-                self.stats.unauthorized += 1
-            if error.http_status is not None:
-                is_head = protocol.head is not None and protocol.head.method == "HEAD"
-                answer = build_refusal(error, is_head)
-                await protocol.finish(answer, self.spec.linger)
+            await self._answer_refusal(protocol, error, who)
             return
         who = describe(transport) if visit is None else visit.who
         try:
@@ -193,12 +190,42 @@ class WsToTcpRunner(Runner):
                 sockopt.reset(up.transport)
                 self.refuse(who, "left before the target was connected", logging.INFO)
                 return
-            down, ident = self._accept(transport, protocol, upgrade)
+            name = "udp" if isinstance(up, UdpStream) else "tcp"
+            down, ident = self._accept(transport, protocol, upgrade, name)
             del head, upgrade  # an idle connection keeps nothing it does not need
-            await self.copy(down, up, who, ident)
+            await self._join(down, up, who, ident)
         finally:
             if leave is not None:
                 leave()
+
+    def _join(
+        self, down: WebSocketStream, up: ByteStream, who: str, ident: str
+    ) -> Coroutine[Any, Any, object]:
+        """What serves a WebSocket from now on: bytes, or a message a datagram."""
+        if isinstance(up, UdpStream):
+            flow = UdpFlow(down, up.end, self.flow_options)
+            return self.converse(flow, who, ident)
+        return self.copy(down, up, who, ident)
+
+    async def _answer_refusal(
+        self, hold: HeadHold, error: RemoteProtocolError, who: str
+    ) -> None:
+        """Count, log and answer a request that gets nowhere."""
+        self.refuse(who, error.reason, level_of(error))
+        if error.http_status == 401:
+            self.stats.unauthorized += 1
+        if error.http_status is not None:
+            is_head = hold.head is not None and hold.head.method == "HEAD"
+            await hold.finish(build_refusal(error, is_head), self.spec.linger)
+
+    def _take_once(self, transport: Any) -> None:
+        """An upgrade that may go on is the one to serve, and the last."""
+        if not self.take(transport):
+            raise Refusal(
+                "one is being served (--oneshot)",
+                http_status=503,
+                headers=RETRY_AFTER,
+            )
 
     # -- requests that are no upgrade ----------------------------------------------
 
@@ -319,15 +346,15 @@ class WsToTcpRunner(Runner):
         return up, partial(way.release, member)
 
     def _accept(
-        self, transport: Any, hold: HeadHold, upgrade: Upgrade
+        self, transport: Any, hold: HeadHold, upgrade: Upgrade, name: str
     ) -> tuple[WebSocketStream, str]:
-        """Answer 101; the stream, and the connection's ID."""
+        """Answer 101 as ``name``; the stream, and the connection's ID."""
         headers = list(self.spec.headers)
         peer = Peer.STRANGER
         ident = ""
         if self.spec.fastws:
             offer = announce.parse_offer(upgrade.head.get_all(announce.HEADER))
-            if offer is not None and offer.name == "tcp":
+            if offer is not None and offer.name == name:
                 peer = Peer.UNCONFIRMED
                 ident = offer.id
                 headers.append((announce.HEADER, announce.format_answer(offer)))

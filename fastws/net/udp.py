@@ -9,13 +9,13 @@ import asyncio
 import errno
 import logging
 import socket
-import sys
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from fastws._consts import MAX_CONNECTIONS, RESOLVE_TIMEOUT
-from fastws.exceptions import FastwsError, ListenError, NoUpstream
+from fastws.exceptions import FastwsError, NoUpstream
 from fastws.net.bind import describe_listener, format_address
+from fastws.net.bind_udp import udp_socket
 from fastws.net.dial import Dialer
 from fastws.net.resolve import AddrInfo, resolve
 from fastws.net.stream import ByteStream, Hold, Kind
@@ -27,9 +27,7 @@ MAX_DATAGRAM = 65535  # bytes of the largest UDP payload there is, and some to s
 BATCH = 64  # datagrams read before others get their turn
 _PENDING = 64  # datagrams that wait for a flow to open
 _PENDING_SIZE = 256 * 1024  # bytes of these
-_BUFFER = 1024 * 1024  # bytes asked of the kernel, which may grant less
 _WARN_EVERY = 60.0  # seconds between two warnings of one kind
-_NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 FlowHandler: TypeAlias = Callable[["UdpPeer"], Awaitable[None]]
 """``handler(peer)``: returns when the flow is over."""
@@ -381,6 +379,21 @@ _memory = bytearray(MAX_DATAGRAM)  # each read is used up before the next one
 _view = memoryview(_memory)
 
 
+class UdpStream(ByteStream):
+    """What :class:`UdpDialer` opens: its transport can only be given up.
+
+    Attributes:
+        end: the datagrams.
+    """
+
+    __slots__ = ("end",)
+
+    def __init__(self, end: UdpSocket) -> None:
+        transport: Any = end
+        super().__init__(transport, Kind.UDP, Hold())
+        self.end = end
+
+
 class UdpDialer(Dialer):
     """Opens a socket of its own for each flow to one target; nothing is sent."""
 
@@ -389,7 +402,7 @@ class UdpDialer(Dialer):
     async def dial(
         self, timeout: float | None = None, preface: bytes = b""
     ) -> ByteStream:
-        """A stream whose transport is a :class:`UdpSocket`, of ``Kind.UDP``.
+        """A :class:`UdpStream`.
 
         Raises:
             DialTimeout: the name was not resolved in time.
@@ -402,7 +415,7 @@ class UdpDialer(Dialer):
             limit = min(limit, RESOLVE_TIMEOUT)
             infos = await resolve(*self.address, timeout=limit)
         try:
-            sock = _udp_socket(infos[0].family)
+            sock = udp_socket(infos[0].family)
             try:
                 sock.connect(infos[0].sockaddr)
             except OSError:
@@ -410,88 +423,4 @@ class UdpDialer(Dialer):
                 raise
         except OSError as exc:
             raise NoUpstream(f"udp:{self.name}: {explain_os(exc)}") from exc
-        return ByteStream(UdpSocket(sock), Kind.UDP, Hold())  # type: ignore[arg-type]
-
-
-def _udp_socket(family: int) -> socket.socket:
-    """A non-blocking UDP socket with as much buffer as the system grants."""
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-        except OSError:
-            pass  # macOS refuses what is over its limit
-    return sock
-
-
-def bind_udp(
-    hosts: Sequence[str], port: int, *, optional: Collection[str] = ()
-) -> list[socket.socket]:
-    """Bind a port of one or more addresses for datagrams.
-
-    Args:
-        hosts: IP literals, or names that are looked up now (this blocks).
-        port: 0 lets the system choose; all hosts then share one number.
-        optional: those of ``hosts`` that this machine may lack; at least one
-            address must remain.
-
-    Returns:
-        Non-blocking sockets, in the order of ``hosts``.
-
-    Raises:
-        ListenError: names the address; none is left open.
-    """
-    socks: list[socket.socket] = []
-    missing: ListenError | None = None
-    try:
-        for host in hosts:
-            try:
-                for family, sockaddr in _lookup(host, port):
-                    if port == 0 and socks:
-                        chosen = socks[0].getsockname()[1]
-                        sockaddr = (sockaddr[0], chosen, *sockaddr[2:])
-                    socks.append(_bind_one(family, sockaddr))
-            except ListenError as exc:
-                if host not in optional or exc.errno not in _NO_SUCH_ADDRESS:
-                    raise
-                missing = exc
-    except BaseException:
-        for sock in socks:
-            sock.close()
-        raise
-    if not socks:
-        raise missing or ListenError(errno.EINVAL, "no address to listen on")
-    return socks
-
-
-def _lookup(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
-    try:
-        infos = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError) as exc:
-        where = format_address(host, port)
-        text = f"udp:{where}: unknown name"
-        raise ListenError(errno.EADDRNOTAVAIL, text) from exc
-    return list(dict.fromkeys((info[0], info[4]) for info in infos))
-
-
-def _bind_one(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-    where = format_address(*sockaddr[:2])
-    try:
-        sock = _udp_socket(family)
-    except OSError as exc:
-        text = f"udp:{where}: {explain_os(exc)}"
-        raise ListenError(exc.errno or errno.EINVAL, text) from exc
-    try:
-        if sys.platform == "win32":  # others could take the port there
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(sockaddr)
-    except OSError as exc:
-        sock.close()
-        text = f"udp:{where}: {explain_os(exc)}"
-        raise ListenError(exc.errno or errno.EINVAL, text) from exc
-    return sock
+        return UdpStream(UdpSocket(sock))
