@@ -8,12 +8,11 @@ module introduces them to each other and keeps the time limits that need both.
 
 import asyncio
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 from fastws._backend import Scratch
 from fastws.net.ends import CopyOptions, End, raw_end
 from fastws.net.stream import ByteStream, Kind
-from fastws.net.sweep import sweep_of
+from fastws.net.sweep import forget_closed, sweep_of
 from fastws.net.websocket import WebSocketEnd, WebSocketStream, websocket_end
 
 DEFAULTS = CopyOptions()
@@ -278,15 +277,14 @@ def is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
     return type(loop).__module__.partition(".")[0] == "uvloop"
 
 
-_scratches: "WeakKeyDictionary[asyncio.AbstractEventLoop, Scratch]" = (
-    WeakKeyDictionary()
-)
+_scratches: dict[asyncio.AbstractEventLoop, Scratch] = {}
 
 
 def scratch_of(loop: asyncio.AbstractEventLoop) -> Scratch:
     """The read memory of ``loop``, made at its first use."""
     scratch = _scratches.get(loop)
     if scratch is None:
+        forget_closed(_scratches)
         scratch = _scratches[loop] = Scratch(loop.call_soon)
         sweep_of(loop).chores.append(scratch.trim)
     return scratch

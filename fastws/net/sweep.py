@@ -6,9 +6,8 @@ passed over at the cost of two attribute reads.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, MutableMapping
+from typing import Any, Protocol
 
 INTERVAL = 1.0  # seconds between two sweeps
 
@@ -57,9 +56,9 @@ class Sweep:
 
     def _run(self) -> None:
         now = self._loop.time()
-        for chore in self.chores:
-            chore()
         try:
+            for chore in self.chores:
+                chore()
             for swept in list(self._swept):
                 if now >= swept.due or not swept.is_flowing:
                     swept.tick(now)
@@ -69,12 +68,19 @@ class Sweep:
                 self._handle = self._loop.call_later(self._interval, self._run)
 
 
-_sweeps: "WeakKeyDictionary[asyncio.AbstractEventLoop, Sweep]" = WeakKeyDictionary()
+_sweeps: dict[asyncio.AbstractEventLoop, Sweep] = {}
 
 
 def sweep_of(loop: asyncio.AbstractEventLoop) -> Sweep:
     """Return the sweep of ``loop``, made at its first use."""
     sweep = _sweeps.get(loop)
     if sweep is None:
+        forget_closed(_sweeps)
         sweep = _sweeps[loop] = Sweep(loop)
     return sweep
+
+
+def forget_closed(by_loop: MutableMapping[asyncio.AbstractEventLoop, Any]) -> None:
+    """Drop what belongs to loops that are closed; it would keep them alive."""
+    for loop in [loop for loop in by_loop if loop.is_closed()]:
+        del by_loop[loop]

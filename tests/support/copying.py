@@ -112,3 +112,14 @@ async def give_up(task: asyncio.Task[None]) -> None:
     """Stop sending, before the socket is closed."""
     task.cancel()
     await asyncio.wait([task])
+
+
+async def stalled(copy: Copy) -> None:
+    """Wait until one side is not read any more and nothing moves for a while."""
+    seen = -1
+    while True:
+        count = copy.a.payload_in + copy.b.payload_in
+        if count == seen and not (copy.a.is_reading and copy.b.is_reading):
+            return
+        seen = count
+        await asyncio.sleep(UNIT / 4)

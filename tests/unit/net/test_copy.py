@@ -7,9 +7,17 @@ import asyncio
 from dataclasses import replace
 
 from fastws._consts import Side
-from fastws.net.copy import Copy, scratch_of
+from fastws.net.copy import scratch_of
 from fastws.net.stream import Kind
-from tests.support.copying import QUICK, Relay, noise, odd_pieces, relay, send_all
+from tests.support.copying import (
+    QUICK,
+    Relay,
+    noise,
+    odd_pieces,
+    relay,
+    send_all,
+    stalled,
+)
 from tests.support.ends import Spec, every_end, every_spec
 from tests.support.peers import CLOSE
 from tests.support.servers import eventually, run_on
@@ -222,14 +230,3 @@ def test_slow_reader_stops_its_writer_and_loses_nothing(
 
 BOUND = 1 << 20
 """Bytes that a stalled direction may hold in the process."""
-
-
-async def stalled(copy: Copy) -> None:
-    """Wait until a direction has something unsent and nothing moves any more."""
-    seen = -1
-    while True:
-        count = copy.a.payload_in + copy.b.payload_in
-        if count == seen and not (copy.a.is_reading and copy.b.is_reading):
-            return
-        seen = count
-        await asyncio.sleep(UNIT / 4)

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from fastws.net.ends import CopyOptions
-from tests.support.copying import QUICK, Relay, give_up, noise, relay, send_all
+from tests.support.copying import QUICK, Relay, give_up, noise, relay, send_all, stalled
 from tests.support.ends import STW, STW_FASTWS, WTS, WTS_FASTWS, Spec, every_end
 from tests.support.peers import PING, PONG
 from tests.support.servers import eventually, run_on
@@ -18,7 +18,7 @@ async def stall(r: Relay) -> asyncio.Task[None]:
     """Push from y until x, which does not read, has made the copy stop reading y."""
     sending = asyncio.create_task(send_all(r.y, [noise(65536)] * 400))
     await eventually(lambda: r.copy.a.transport.get_write_buffer_size() > 0)
-    await eventually(lambda: not r.copy.b.is_reading)
+    await stalled(r.copy)
     return sending
 
 
