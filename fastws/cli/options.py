@@ -271,6 +271,8 @@ class ModeCommand(click.Command):
             more = self.prepare(ctx, values, process)
             self.require(ctx, {**values, **more})
             specs = expand(self.spec(ctx, values, more), pairs)
+            if self.is_quiet(ctx, values):
+                process["log_level"] = "warning"
             ctx.exit(self.run(specs, **process))
         except ConfigError as error:
             message = f"{self.place(ctx, error.path)}: {error.reason}"
@@ -293,6 +295,12 @@ class ModeCommand(click.Command):
     def make(self, given: dict[str, Any]) -> ModeSpec:
         """The spec for these attributes."""
         return MODES[self.mode](**given)
+
+    def is_quiet(self, ctx: click.Context, values: Mapping[str, Any]) -> bool:
+        """Whether somebody else's terminal would get lines nobody asked for."""
+        if ctx.get_parameter_source("log_level") is not ParameterSource.DEFAULT:
+            return False
+        return getattr(values.get("listen"), "kind", "") in ("stdio", "inetd")
 
     def require(self, ctx: click.Context, values: Mapping[str, Any]) -> None:
         """Refuse to go without an argument that no option replaces."""

@@ -413,7 +413,7 @@ OPTIONS: Sequence[Option] = (
         "--log-level",
         choice("LEVEL", "debug", "info", "warning", "error"),
         _RUN,
-        "debug, info, warning or error",
+        "debug, info, warning or error; warning for - and inetd:",
         default="info",
     ),
     Option(
