@@ -61,6 +61,8 @@ cdef Py_ssize_t BLOCK_SIZE = HEADROOM + SCRATCH_SIZE + 64 * 1024
 cdef Py_ssize_t SMALL = 2048
 cdef Py_ssize_t COMPACT_BELOW = 4096
 cdef int SPARE_BLOCKS = 2
+cdef int UNTRIMMED_BLOCKS = 8
+cdef Py_ssize_t CRUMBS = 256
 
 
 @cython.final
@@ -175,6 +177,8 @@ cdef class Scratch:
         block.used_to = used_to
         block.sink = sink
         self.given.add(block)
+        if len(self.given) > UNTRIMMED_BLOCKS:
+            block.trim()  # many stall at once: none keeps a whole block, not even now
         return 0
 
     def trim(self):
@@ -277,7 +281,12 @@ cdef class CopyEnd:
             if self.read_size < SCRATCH_SIZE:
                 self.read_size *= 2
         self.receive(block, block.memory + HEADROOM, nbytes)
-        if self.turn >= SCRATCH_SIZE and self.vectored:
+        if self.is_crumbly:
+            self.read_size = READ_MIN
+            self.is_crumbly = False
+        elif self.turn < SCRATCH_SIZE:
+            return
+        if self.vectored and self.turn:
             self.turn = 0
             if self.is_reading and self.scratch.call_soon is not None:
                 self.transport.pause_reading()
@@ -330,19 +339,32 @@ cdef class CopyEnd:
         cdef unsigned char* target
         cdef Py_ssize_t run_length = 0
         cdef Py_ssize_t used
+        cdef Py_ssize_t size = n
+        cdef Py_ssize_t parts = 0
+        cdef unsigned char ping[125]
+        cdef Py_ssize_t ping_length = -1
         cdef list runs = None
         while n > 0:
             target = run + run_length
             used = self.decoder.step(p, n, target, &part)
+            parts += 1
             if used < 0:
                 self.flush(peer, block, runs, run, run_length)
                 self.protocol_error(self.decoder.error)
                 return 0
             p += used
             n -= used
-            if part.opcode < 0:
+            if part.opcode < 0 or part.opcode == 10:
+                continue  # a pong says what every byte says: the peer lives
+            if part.opcode == 9:
+                memcpy(ping, part.start, part.length)
+                ping_length = part.length  # of several the newest is answered
                 continue
-            if part.opcode != 2 or self.text_mode == 2 or self.eof_signalled:
+            if part.opcode == 1 and self.text_mode == 0 and not self.eof_signalled:
+                if not self.is_text(&part):
+                    self.flush(peer, block, runs, run, run_length)
+                    return self.refuse(1007, "text is not valid UTF-8")
+            elif part.opcode != 2 or self.text_mode == 2 or self.eof_signalled:
                 self.flush(peer, block, runs, run, run_length)
                 runs = None
                 if not self.receive_rare(peer, block, &part):
@@ -354,15 +376,14 @@ cdef class CopyEnd:
                 if part.opcode >= 8 or run_length == 0:
                     run = p
                     run_length = 0
-            elif part.start == target:
-                self.payload_in += part.length
+                continue
+            self.payload_in += part.length
+            if part.start == target:
                 run_length += part.length
             elif part.length < COMPACT_BELOW or not peer.vectored:
-                self.payload_in += part.length
                 memmove(target, part.start, part.length)
                 run_length += part.length
             else:
-                self.payload_in += part.length
                 if run_length:
                     if runs is None:
                         runs = []
@@ -370,6 +391,9 @@ cdef class CopyEnd:
                 run = part.start
                 run_length = part.length
         self.flush(peer, block, runs, run, run_length)
+        self.is_crumbly = parts > CRUMBS and size < parts * 1024
+        if ping_length >= 0:
+            self.control_received(9, (<char*> ping)[:ping_length])
         return 0
 
     cdef int flush(
@@ -400,8 +424,6 @@ cdef class CopyEnd:
             self.receive_confirmation(peer, part)
         elif self.eof_signalled:
             self.refuse(1002, "data after the end was signalled")
-        else:
-            self.check_text(part)
         return self.peer is not None and not self.is_discarding
 
     cdef int receive_signal(self, Part* part) except -1:
@@ -443,20 +465,18 @@ cdef class CopyEnd:
             self.validator.feed(text)
             self.payload_in += 1
             peer.send_bytes(text)
-        if part.opcode == 1:
-            self.check_text(part)
-        return 0
-
-    cdef int check_text(self, Part* part) except -1:
-        """RFC 6455 section 8.1, while it is forwarded."""
-        if self.validator is None:
-            self.validator = Utf8Validator()
-        if not self.validator.feed_raw(part.start, part.length) or (
-            part.flags & 4 and not self.validator.complete
-        ):
+        if part.opcode == 1 and not self.is_text(part):
             part.length = 0
             return self.refuse(1007, "text is not valid UTF-8")
         return 0
+
+    cdef bint is_text(self, Part* part) except? False:
+        """RFC 6455 section 8.1, while it is forwarded."""
+        if self.validator is None:
+            self.validator = Utf8Validator()
+        if not self.validator.feed_raw(part.start, part.length):
+            return False
+        return not part.flags & 4 or self.validator.complete
 
     cdef int refuse(self, int code, str reason) except -1:
         self.protocol_error(RemoteProtocolError(reason, close_code=code))

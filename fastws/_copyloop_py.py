@@ -31,6 +31,7 @@ from fastws.typing import BytesLike
 # A buffer that a transport keeps is kept whole here, so reads stay smaller than in the
 # compiled twin, which gives back the part that was sent.
 READ_MAX = 256 * 1024
+CRUMBS = 256  # frames of one read; more of them, if tiny, cost more than their bytes
 
 
 class Scratch:
@@ -136,6 +137,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         self.read_limit = READ_MAX
         self._read_size = READ_MIN
         self._requested = 0
+        self._is_crumbly = False  # the last read held many tiny frames
         self._turn = 0  # bytes of full reads since others had their turn
         self._validator: Utf8Validator | None = None
         self._signal = b""
@@ -189,7 +191,12 @@ class CopyEnd(asyncio.BufferedProtocol):
             if self._read_size < READ_MAX:
                 self._read_size *= 2
         self._receive(nbytes)
-        if self._turn >= SCRATCH_SIZE and self.vectored:
+        if self._is_crumbly:
+            self._read_size = READ_MIN
+            self._is_crumbly = False
+        elif self._turn < SCRATCH_SIZE:
+            return
+        if self.vectored and self._turn:
             self._turn = 0
             if self.is_reading and self.scratch.call_soon is not None:
                 self.transport.pause_reading()
@@ -223,20 +230,38 @@ class CopyEnd(asyncio.BufferedProtocol):
         self, peer: "CopyEnd", decoder: FrameDecoder, view: memoryview
     ) -> None:
         runs: list[BytesLike] = []
+        ping: BytesLike | None = None
         payload: BytesLike
-        for opcode, payload, flags in decoder.receive_data(view):
-            plain = opcode == _consts.OP_BINARY and not self.eof_signalled
-            if not plain or self.text_mode == _consts.TEXT_CONFIRM:
-                self._flush(peer, runs)
-                payload = self._receive_rare(peer, opcode, payload, flags)
-                if self.peer is None or self.is_discarding:
-                    return
+        parts = decoder.receive_data(view)
+        self._is_crumbly = len(parts) > CRUMBS and len(view) < len(parts) * 1024
+        for opcode, payload, flags in parts:
+            if opcode == _consts.OP_PONG:
+                continue  # a pong says what every byte says: the peer lives
+            if opcode == _consts.OP_PING:
+                ping = payload  # of several the newest is answered
+                continue
+            is_plain = opcode == _consts.OP_BINARY and not self.eof_signalled
+            if not is_plain or self.text_mode == _consts.TEXT_CONFIRM:
+                if not self._is_text(opcode, payload, flags):
+                    self._flush(peer, runs)
+                    payload = self._receive_rare(peer, opcode, payload, flags)
+                    if self.peer is None or self.is_discarding:
+                        return
             if payload:
                 self.payload_in += len(payload)
                 runs.append(payload)
         self._flush(peer, runs)
         if decoder.error is not None:
             self.protocol_error(decoder.error)
+        elif ping is not None:
+            self.control_received(_consts.OP_PING, bytes(ping))
+
+    def _is_text(self, opcode: int, payload: BytesLike, flags: int) -> bool:
+        """Whether this is a stranger's text, and valid so far."""
+        if opcode != _consts.OP_TEXT or self.text_mode != _consts.TEXT_FORWARD:
+            return False
+        ended = bool(flags & _consts.MESSAGE_END)
+        return not self.eof_signalled and self._is_valid(payload, ended)
 
     def _flush(self, peer: "CopyEnd", runs: list[BytesLike]) -> None:
         if runs:
@@ -259,7 +284,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         elif self.eof_signalled:
             self._refuse(1002, "data after the end was signalled")
         else:
-            return self._check_text(payload, ended)
+            self._refuse(1007, "text is not valid UTF-8")
         return b""
 
     def _receive_signal(self, opcode: int, payload: BytesLike, ended: bool) -> None:
@@ -296,19 +321,17 @@ class CopyEnd(asyncio.BufferedProtocol):
             self._validator.feed(held)
             self.payload_in += 1
             peer.send_bytes(held)
-        if opcode == _consts.OP_TEXT:
-            return self._check_text(payload, ended)
+        if opcode == _consts.OP_TEXT and not self._is_valid(payload, ended):
+            self._refuse(1007, "text is not valid UTF-8")
+            return b""
         return payload
 
-    def _check_text(self, payload: BytesLike, ended: bool) -> BytesLike:
+    def _is_valid(self, payload: BytesLike, ended: bool) -> bool:
         """RFC 6455 section 8.1, while it is forwarded."""
         if self._validator is None:
             self._validator = Utf8Validator()
         valid = self._validator.feed(payload)
-        if not valid or (ended and not self._validator.complete):
-            self._refuse(1007, "text is not valid UTF-8")
-            return b""
-        return payload
+        return valid and (not ended or self._validator.complete)
 
     def _refuse(self, code: int, reason: str) -> None:
         self.protocol_error(RemoteProtocolError(reason, close_code=code))

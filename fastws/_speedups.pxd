@@ -171,6 +171,7 @@ cdef class CopyEnd:
     cdef public Py_ssize_t read_limit  # bytes of one read meant for this end
     cdef Py_ssize_t read_size, requested
     cdef Py_ssize_t turn  # bytes of full reads since others had their turn
+    cdef bint is_crumbly  # the last read held many tiny frames
     cdef bint is_write_paused  # between pause_writing and resume_writing
     cdef Block last_lent  # holds what this end's transport could not send last
     cdef readonly unsigned long long payload_in, payload_out  # bytes
@@ -190,7 +191,7 @@ cdef class CopyEnd:
     cdef bint receive_rare(self, CopyEnd peer, Block block, Part* part) except? False
     cdef int receive_signal(self, Part* part) except -1
     cdef int receive_confirmation(self, CopyEnd peer, Part* part) except -1
-    cdef int check_text(self, Part* part) except -1
+    cdef bint is_text(self, Part* part) except? False
     cdef int refuse(self, int code, str reason) except -1
     cdef int send(
         self, CopyEnd source, Block block, unsigned char* p, Py_ssize_t n, bint headroom
