@@ -143,7 +143,10 @@ class Visit:
 
     def _recognise(self, head: Head) -> None:
         """Find out who asks, as front ends say it."""
-        gate, peer = self._gate, self._peer()
+        gate = self._gate
+        if not gate.trust:
+            return
+        peer = self._peer()
         client = believe(head, peer, gate.trust, gate.field)
         if client.is_forwarded or client.asked_host:
             self.client = client

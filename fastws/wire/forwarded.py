@@ -26,7 +26,11 @@ _pair = re.compile(
     rf'[ \t]*(?:({TCHAR}+)=("(?:[^"\\]|\\.)*"|[^ \t",;]+))?[ \t]*([;,]|\Z)'
 ).match
 _node = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::(\d{1,5}))?|([\d.]+)(?::(\d{1,5}))?")
+_REMEMBERED = 1024  # front ends are few, and each stands before many clients
 _unescape = re.compile(r"\\(.)").sub
+# Without leading zeros: what matches is the shortest form already.
+_octet = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_ipv4 = re.compile(rf"{_octet}\.{_octet}\.{_octet}\.{_octet}", re.ASCII).fullmatch
 
 
 class Client(NamedTuple):
@@ -55,11 +59,20 @@ class Trust:
         ValueError: none of these.
     """
 
-    __slots__ = ("_networks", "has_unix")
+    __slots__ = ("_answers", "_ipv4", "_networks", "has_unix")
 
     def __init__(self, networks: Sequence[str]) -> None:
         self.has_unix = UNIX in networks
+        self._answers: dict[str, bool] = {}
         self._networks = [ipaddress.ip_network(n) for n in networks if n != UNIX]
+        self._ipv4 = [
+            (int(network.network_address), int(network.netmask))
+            for network in self._networks
+            if network.version == 4
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._networks) or self.has_unix
 
     def __repr__(self) -> str:
         names = [str(network) for network in self._networks]
@@ -67,8 +80,21 @@ class Trust:
 
     def trusts(self, host: str) -> bool:
         """Whether ``host`` is one of them; empty stands for a unix socket."""
+        answer = self._answers.get(host)
+        if answer is None:
+            if len(self._answers) >= _REMEMBERED:
+                self._answers.clear()
+            answer = self._answers[host] = self._decide(host)
+        return answer
+
+    def _decide(self, host: str) -> bool:
         if not host:
             return self.has_unix
+        octets = _ipv4(host)
+        if octets is not None:  # by far the most; ipaddress takes four times as long
+            a, b, c, d = octets.groups()
+            number = int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d)
+            return any(number & mask == network for network, mask in self._ipv4)
         address = parse_address(host)
         return address is not None and any(address in net for net in self._networks)
 
@@ -124,6 +150,8 @@ def parse_node(text: str) -> Peer | None:
     ``_hidden`` (RFC 7239 section 6) are no addresses.
     """
     text = text.strip(" \t")
+    if _ipv4(text) is not None:
+        return text, 0
     port = 0
     found = _node.fullmatch(text)
     if found is not None:

@@ -104,11 +104,14 @@ def encode_header(
         name = "TCP6" if family == _TCP6 else "TCP4"
         text = f"PROXY {name} {pair[0]} {pair[1]} {source[1]} {destination[1]}\r\n"
         return text.encode("ascii")
-    kind = IPv6Address if family == _TCP6 else IPv4Address
-    addresses = kind(pair[0]).packed + kind(pair[1]).packed
+    addresses = _pack(pair[0]) + _pack(pair[1])
     ports = source[1].to_bytes(2, "big") + destination[1].to_bytes(2, "big")
     size = _SIZES[family].to_bytes(2, "big")
     return _V2 + bytes((_PROXY, family)) + size + addresses + ports
+
+
+def _pack(host: str) -> bytes:
+    return IPv6Address(host).packed if ":" in host else bytes(map(int, host.split(".")))
 
 
 def _as_v6(host: str) -> str:
@@ -190,7 +193,7 @@ def _text(packed: bytes) -> str:
         if not packed.startswith(_MAPPED):
             return str(IPv6Address(packed))
         packed = packed[12:]
-    return ".".join(map(str, packed))
+    return "%d.%d.%d.%d" % tuple(packed)  # noqa: UP031 (twice as fast)
 
 
 def _error(reason: str) -> RemoteProtocolError:

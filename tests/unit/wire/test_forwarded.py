@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastws.wire import forwarded as module
 from fastws.wire.forwarded import (
     Client,
     Trust,
@@ -190,3 +191,14 @@ def test_what_stands_left_changes_nothing(
     assert host_of(("X-Forwarded-For", value)) == "203.0.113.9"
     value = ",".join([*hops, "203.0.113.9", "10.3.3.3"])
     assert host_of(("X-Forwarded-For", value)) == "203.0.113.9"
+
+
+def test_trust_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    trust = Trust(["10.0.0.0/8"])
+    assert trust
+    assert not Trust([])
+    for number in range(20):
+        assert trust.trusts(f"10.0.0.{number}")
+        assert not trust.trusts(f"11.0.0.{number}")
+        assert len(trust._answers) <= 3
