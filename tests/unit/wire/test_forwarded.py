@@ -84,6 +84,7 @@ def test_port_of_the_client_is_kept() -> None:
         ),
         ("for=203.0.113.9;host=a.example, for=10.1.1.1", "203.0.113.9", "a.example"),
         ("for=6.6.6.6, for=unknown", "10.0.0.1", ""),
+        ("for=10.9.9.9;host=a.example, for=10.1.1.1", "10.9.9.9", "a.example"),
         ("for=6.6.6.6, for=_hidden, for=10.1.1.1", "10.1.1.1", ""),
         ("by=10.1.1.1", "10.0.0.1", ""),
         ('for="6.6.6.6, for=203.0.113.9', "10.0.0.1", ""),  # a quote left open
