@@ -159,12 +159,16 @@ async def start(*specs: ModeSpec) -> AsyncIterator[list["Runner"]]:
         OSError: an address cannot be bound.
     """
     runners = [make_runner(spec) for spec in specs]
+    watch: Watch | None = None
     try:
         for runner in runners:
             runner.open()
             runner.start()
+        watch = Watch(runners, stop=lambda: None)
         yield runners
     finally:
+        if watch is not None:
+            watch.close()
         for runner in runners:
             if runner.listener is not None:
                 await runner.close()

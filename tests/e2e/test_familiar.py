@@ -56,13 +56,6 @@ def status_over_tls(port: int, context: ssl.SSLContext) -> int:
 # websockify
 
 
-def test_source_and_target(service: Service) -> None:
-    with websockify("127.0.0.1:0", f"127.0.0.1:{service.port}") as process:
-        assert process.endpoints == [f"127.0.0.1:{process.port}"]
-        assert works(process.port)
-        assert "all interfaces" not in process.text
-
-
 def test_bare_port_means_all_interfaces_and_says_so(service: Service) -> None:
     with websockify("0", f"127.0.0.1:{service.port}") as process:
         assert process.endpoints[0].startswith("0.0.0.0:")
@@ -114,9 +107,11 @@ def test_verify_client(service: Service) -> None:
 
 
 def test_heartbeat(service: Service) -> None:
-    arguments = ("--heartbeat", "1", "127.0.0.1:0", f"127.0.0.1:{service.port}")
+    arguments = ("--heartbeat", "0.2", "127.0.0.1:0", f"127.0.0.1:{service.port}")
     with websockify(*arguments) as process, upgraded(process.port) as peer:
-        assert ", ping 1s," in process.lines[0]
+        assert process.endpoints == [f"127.0.0.1:{process.port}"]
+        assert "all interfaces" not in process.text
+        assert ", ping 0.2s," in process.lines[0]
         assert peer.frame().opcode == PING
 
 
@@ -136,8 +131,10 @@ def test_token_plugin(service: Service, tmp_path: Path, plugin: str) -> None:
         assert status(process.port, "/websockify?token=b") == 403
 
 
-def test_auth_plugin(service: Service) -> None:
+def test_auth_plugin_and_web(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "vnc.html").write_text("noVNC")
     arguments = ("--auth-plugin", "BasicHTTPAuth", "--auth-source", "joe:s3cret:x")
+    arguments += ("--web", str(tmp_path))
     target = f"127.0.0.1:{service.port}"
     with websockify(*arguments, "127.0.0.1:0", target) as process:
         good, bad = (
@@ -147,6 +144,12 @@ def test_auth_plugin(service: Service) -> None:
         assert works(process.port, Authorization=good)
         assert status(process.port, Authorization=bad) == 401
         assert status(process.port) == 401
+        asked = "GET /vnc.html HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        answer, _ = rawws.exchange(process.port, f"{asked}\r\n".encode())
+        assert answer.status == 401
+        asked += f"Authorization: {good}\r\n\r\n"
+        answer, body = rawws.exchange(process.port, asked.encode())
+        assert (answer.status, body) == (200, b"noVNC")
         assert "s3cret" not in process.text
 
 
@@ -179,13 +182,12 @@ def test_web_and_wts_as_a_websockify_user_types_it(
     service: Service, tmp_path: Path
 ) -> None:
     (tmp_path / "vnc.html").write_text("noVNC")
-    for command in ("websockify", "wts"):
-        arguments = (command, "--web", str(tmp_path), "127.0.0.1:0")
-        with Fastws(*arguments, f"127.0.0.1:{service.port}") as process:
-            asked = b"GET /vnc.html HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-            answer, body = rawws.exchange(process.port, asked)
-            assert (answer.status, body) == (200, b"noVNC")
-            assert works(process.port, "/websockify")
+    arguments = ("wts", "--web", str(tmp_path), "127.0.0.1:0")
+    with Fastws(*arguments, f"127.0.0.1:{service.port}") as process:
+        asked = b"GET /vnc.html HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        answer, body = rawws.exchange(process.port, asked)
+        assert (answer.status, body) == (200, b"noVNC")
+        assert works(process.port, "/websockify")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no background processes")

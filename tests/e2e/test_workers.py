@@ -7,9 +7,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fastws import app
+from fastws.config.schema import WsToTcp
 from tests.support import rawws
 from tests.support.cli import Fastws, eventually, run_fastws, stw, wts
 from tests.support.processes import children, is_running
@@ -233,19 +236,26 @@ def test_stw_has_workers_too(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "message"),
+    ("count", "options", "message"),
     [
-        (("--workers", "0"), 78, "--workers: must be a whole number from 1"),
-        (("--workers", "x"), 2, "'x' is not a whole number"),
+        (0, {}, "--workers: must be a whole number from 1"),
         (
-            ("--workers", "3", "--max-connections", "2"),
-            78,
+            3,
+            {"max_connections": 2},
             "--workers: --max-connections 2 is less than one each",
         ),
-        (("--workers", "2", "--oneshot"), 78, "--workers: shares listening"),
+        (2, {"oneshot": True}, "--workers: shares listening"),
     ],
 )
-def test_reject(arguments: tuple[str, ...], status: int, message: str) -> None:
-    done = run_fastws("wts", "127.0.0.1:0", "127.0.0.1:9", *arguments)
-    assert done.returncode == status
-    assert message in done.stderr.splitlines()[-1]
+def test_reject(
+    count: int, options: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = WsToTcp(listen="127.0.0.1:0", target="127.0.0.1:9", **options)
+    assert app.run([spec], workers=count) == 78
+    assert caplog.messages[0].startswith(message)
+
+
+def test_reject_what_is_no_count() -> None:
+    done = run_fastws("wts", "127.0.0.1:0", "127.0.0.1:9", "--workers", "x")
+    assert done.returncode == 2
+    assert "'x' is not a whole number" in done.stderr
