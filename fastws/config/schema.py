@@ -354,6 +354,9 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigError("proxy_protocol", "must be off, accept or require")
         if self.send_proxy_protocol not in (None, "v1", "v2"):
             raise ConfigError("send_proxy_protocol", "must be v1 or v2")
+        if self.send_proxy_protocol and any(t.udp for t in self.all_targets):
+            reason = "needs a stream: there is no such header for udp: targets"
+            raise ConfigError("send_proxy_protocol", reason)
         if self.plain_too and self.cert is None:
             raise ConfigError("plain_too", "needs cert: without TLS all is plain")
 

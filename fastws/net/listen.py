@@ -288,8 +288,10 @@ class Listener:
         protocol: Any = self._factory()
         timeout = self._handshake_timeout
         started = self._loop.time()
-        host = peer[0] if isinstance(peer, tuple) else ""
         try:
+            if peer is None:  # handed over connected, not accepted here
+                peer = conn.getpeername()
+            host = peer[0] if isinstance(peer, tuple) else ""
             arrival = await prelude.read(conn, host, timeout)
             protocol.arrival = arrival
             if arrival.is_tls and self.tls is not None:

@@ -5,6 +5,8 @@ With them what stands on the same sockets: plain clients on a TLS port.
 
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +14,14 @@ import pytest
 
 from tests.support import rawws
 from tests.support.certs import certs, plain_client_context
-from tests.support.cli import Fastws, eventually, run_fastws, stw, wts
+from tests.support.cli import (
+    Fastws,
+    clean_environment,
+    eventually,
+    run_fastws,
+    stw,
+    wts,
+)
 from tests.support.rawws import BINARY
 from tests.support.services import (
     Bystander,
@@ -23,7 +32,7 @@ from tests.support.services import (
     read_exactly,
     read_to_end,
 )
-from tests.support.timing import UNIT, units
+from tests.support.timing import LONG, UNIT, units
 
 pytestmark = pytest.mark.e2e
 
@@ -254,6 +263,27 @@ def test_plain_too_needs_a_certificate() -> None:
     done = run_fastws("wts", "0", "127.0.0.1:9", "--plain-too")
     assert done.returncode == 78
     assert "--plain-too: needs cert: without TLS all is plain" in done.stderr
+
+
+def test_peer_of_a_connection_that_was_handed_over(service: Service) -> None:
+    """With inetd: it is the socket's own, and no unix socket's."""
+    command = ["wts", "inetd:", f"127.0.0.1:{service.port}", *PAIR, "--plain-too"]
+    command += ["--proxy-protocol", "accept", "--trust", "unix"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with connect(listener.getsockname()[1]) as client:
+            given, _ = listener.accept()
+            client.sendall(V1 + rawws.request())
+            with given:
+                done = subprocess.run(
+                    [sys.executable, "-m", "fastws", *command],
+                    env=clean_environment(),
+                    stdin=given,
+                    capture_output=True,
+                    encoding="utf-8",
+                    timeout=LONG,
+                    check=False,
+                )
+    assert "from 127.0.0.1, which --trust does not name" in done.stderr
 
 
 # --send-proxy-protocol

@@ -81,6 +81,11 @@ def test_what_is_accepted() -> None:
         ({"proxy_protocol": "on"}, "proxy_protocol", "off, accept or require"),
         ({"send_proxy_protocol": "v3"}, "send_proxy_protocol", "v1 or v2"),
         ({"plain_too": True}, "plain_too", "needs cert"),
+        (
+            {"send_proxy_protocol": "v1", "more_targets": ["udp:127.0.0.1:9"]},
+            "send_proxy_protocol",
+            "needs a stream",
+        ),
     ],
 )
 def test_reject(options: dict[str, Any], path: str, reason: str) -> None:
