@@ -3,6 +3,7 @@
 With them what stands on the same sockets: plain clients on a TLS port.
 """
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -227,9 +228,8 @@ def test_malformed_header_before_tls(secure: Fastws) -> None:
     secure.mark = len(secure.lines)
     with connect(secure.port) as sock:
         sock.sendall(b"PROXY TCP4 nonsense\r\n")
-        with pytest.raises(OSError, match="reset"):
-            if read_to_end(sock) == b"":
-                raise ConnectionResetError("reset")
+        with contextlib.suppress(ConnectionResetError):  # of what was not read
+            assert read_to_end(sock) == b""
     secure.wait_for("wts 127.*malformed PROXY header")
 
 
@@ -238,7 +238,8 @@ def test_slow_start_on_a_tls_port(secure: Fastws, data: bytes) -> None:
     secure.mark = len(secure.lines)
     with connect(secure.port) as sock:
         sock.sendall(data)
-        assert read_to_end(sock) == b""
+        with contextlib.suppress(ConnectionResetError):  # of what was not read
+            assert read_to_end(sock) == b""
     secure.wait_for("wts 127.*no whole PROXY header within .*--handshake-timeout")
     with connect(secure.port) as sock:
         works(sock)

@@ -79,6 +79,14 @@ def guarded(service: Service) -> Iterator[Fastws]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def closed() -> Iterator[tuple[Fastws, Service]]:
+    """The same for those who do not get in, and a target that nobody dials."""
+    with Service(echo) as target:
+        with wts(target.port, "--auth-token", TOKEN) as process:
+            yield process, target
+
+
 @pytest.mark.parametrize("token", [TOKEN, OTHER])
 def test_token_lets_in(guarded: Fastws, token: str) -> None:
     assert status(guarded, Authorization=bearer(token)) == 101
@@ -87,14 +95,14 @@ def test_token_lets_in(guarded: Fastws, token: str) -> None:
 
 
 def test_whoever_has_none_is_told_what_is_asked_for(
-    guarded: Fastws, service: Service
+    closed: tuple[Fastws, Service],
 ) -> None:
-    before = service.accepted
-    answer = ask_for(guarded)
+    process, target = closed
+    answer = ask_for(process)
     assert answer.status == 401
     assert answer.fields["www-authenticate"] == 'Bearer realm="fastws"'
-    guarded.wait_for(r"INFO +wts 127\.0\.0\.1:\d+: no credentials \(--auth-token\)")
-    assert service.accepted == before  # nobody was dialled
+    process.wait_for(r"INFO +wts 127\.0\.0\.1:\d+: no credentials \(--auth-token\)")
+    assert target.accepted == 0
 
 
 @pytest.mark.parametrize(
@@ -102,13 +110,13 @@ def test_whoever_has_none_is_told_what_is_asked_for(
     [TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "", "x" * 5000, f"{TOKEN} {OTHER}"],
     ids=["short", "long", "upper", "empty", "huge", "two"],
 )
-def test_wrong_tokens_are_refused(guarded: Fastws, service: Service, sent: str) -> None:
-    before = service.accepted
-    guarded.mark = len(guarded.lines)
-    assert status(guarded, Authorization=bearer(sent)) == 401
-    guarded.wait_for("WARNING wts .*wrong token")
-    assert status(guarded, f"/?access_token={sent[:80].replace(' ', '%20')}") == 401
-    assert service.accepted == before
+def test_wrong_tokens_are_refused(closed: tuple[Fastws, Service], sent: str) -> None:
+    process, target = closed
+    process.mark = len(process.lines)
+    assert status(process, Authorization=bearer(sent)) == 401
+    process.wait_for("WARNING wts .*wrong token")
+    assert status(process, f"/?access_token={sent[:80].replace(' ', '%20')}") == 401
+    assert target.accepted == 0
 
 
 def test_ambiguous_credentials_are_none(guarded: Fastws) -> None:
@@ -174,9 +182,9 @@ def test_refusals_are_counted(service: Service) -> None:
 # --auth-basic
 
 
-def test_passwords(service: Service, users: Path) -> None:
-    with wts(service.port, "--auth-basic", str(users)) as process:
-        before = service.accepted
+def test_passwords(users: Path) -> None:
+    options = ("--auth-basic", str(users))
+    with Service(echo) as target, wts(target.port, *options) as process:
         answer = ask_for(process)
         assert answer.status == 401
         challenge = 'Basic realm="fastws", charset="UTF-8"'
@@ -189,7 +197,7 @@ def test_passwords(service: Service, users: Path) -> None:
         assert status(process, Authorization="Basic !!!") == 401
         assert status(process, Authorization=bearer(TOKEN)) == 401
         process.wait_for("malformed Basic")
-        assert service.accepted == before
+        assert target.accepted == 0
         for user, password in (("anna", "s3cret: ü"), ("bob", "other")) * 2:
             assert status(process, Authorization=basic(user, password)) == 101
         assert status(process, Authorization=basic("anna", "other")) == 401
