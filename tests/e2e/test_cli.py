@@ -136,6 +136,7 @@ def test_help_is_grouped(command: str, flags: tuple[str, ...], flag: str) -> Non
     if command == "wts":
         expected.insert(1, "Several targets:")
         expected[3:] = ["TLS on LISTEN:", "TLS to TARGET (tls:// only):"]
+        expected.append("Who comes in:")
     else:
         expected.append("Way out:")
     expected += ["Keep-alive and time-outs:", "Limits:", "Start, stop and log:"]
