@@ -112,7 +112,7 @@ class Visit:
         """Who connected, as a PROXY header says or as the socket does."""
         source = self._hold.arrival.header.source
         if source is None:
-            peer = self._transport.get_extra_info("peername")
+            peer = self._hold.peer or self._transport.get_extra_info("peername")
             if not isinstance(peer, tuple):
                 return None
             source = peer[0], peer[1]
@@ -120,7 +120,7 @@ class Visit:
 
     def _see(self, peer: Peer | None) -> None:
         self.client = Client(*(peer or ("", 0)))
-        self.who = name_of(self.client) or describe(self._transport)
+        self.who = name_of(self.client) or describe(self._transport, self._hold.peer)
 
     async def read_head(self, timeout: float) -> Head:
         """Wait for the head, and find out who asks.

@@ -30,6 +30,8 @@ from fastws.net.stream import ByteStream
 
 logger = logging.getLogger("fastws.modes")
 
+SPARE_DESCRIPTORS = 24  # of a process beside its connections
+
 HANG_UP = 1.0
 """Seconds that ``-`` has for its end after a signal: its user has gone."""
 
@@ -184,9 +186,25 @@ class Runner:
         self.parts.append(
             Part("certificates and keys", self.tls_files(), self.load_tls)
         )
-        limit = self.spec.max_connections or default_connections(raise_nofile_limit())
+        limit = self._limit_connections(raise_nofile_limit())
         self.listeners = self.make_listeners(limit, workers, options)
         self.listener = self.listeners[0]
+
+    def _limit_connections(self, descriptors: int) -> int:
+        """How many connections at once: as asked, if there are descriptors for them."""
+        most = max(1, (descriptors - SPARE_DESCRIPTORS) // 2)
+        asked = self.spec.max_connections
+        if asked is None:
+            return min(default_connections(descriptors), most)
+        if asked > most:
+            logger.warning(
+                "--max-connections %d: the limit of %d open files has room for %d; "
+                "raise it (ulimit -n)",
+                asked,
+                descriptors,
+                most,
+            )
+        return min(asked, most)
 
     def make_listeners(
         self, limit: int, workers: int, options: dict[str, Any]
@@ -195,7 +213,7 @@ class Runner:
         options["linger"] = self.spec.linger
         options["handshake_timeout"] = self.spec.handshake_timeout
         options["tcp_user_timeout"] = self.spec.tcp_user_timeout
-        options["overflow"] = self.overflow
+        options["overflow"] = min(self.overflow, raise_nofile_limit() // 8)
         listen = self.listen
         handler = self.handle if self.once is None else self._handle_once
         if self.once is not None and self.is_given:

@@ -81,7 +81,7 @@ class TcpToWsRunner(Runner):
 
     async def handle(self, transport: Any, protocol: Hold) -> None:
         transport.pause_reading()
-        who = describe(transport)
+        who = describe(transport, protocol.peer)
         down = ByteStream(transport, kind_of(transport), protocol)
         ident = new_id()
         try:

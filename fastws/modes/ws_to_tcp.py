@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from fastws._consts import OVERFLOW, Side
-from fastws.config.endpoint import Target
+from fastws.config.endpoint import Target, is_loopback
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import DialError, DialTimeout, RemoteProtocolError
 from fastws.http import static
@@ -62,6 +62,7 @@ class WsToTcpRunner(Runner):
 
     def __init__(self, spec: WsToTcp) -> None:
         super().__init__(spec, spec.listen)
+        self.admitted = 0  # upgrades that passed every check and have not ended
         self.flow_options = flow_options(self.options, spec.udp_idle)
 
     def listener_options(self) -> dict[str, Any]:
@@ -160,8 +161,6 @@ class WsToTcpRunner(Runner):
     async def _serve(
         self, transport: Any, protocol: HeadHold, visit: Visit | None
     ) -> None:
-        leave: Callable[[], None] | None = None
-        preface = b""
         try:
             if visit is None:
                 head = await protocol.read_head(self.spec.handshake_timeout)
@@ -170,7 +169,22 @@ class WsToTcpRunner(Runner):
             if not is_upgrade(head):
                 await self._answer_plain(protocol, head)
                 return
-            upgrade = self._check(head, visit)
+            upgrading = self._upgrade(
+                transport, protocol, self._check(head, visit), visit
+            )
+            del head  # an idle connection keeps nothing it does not need
+            await upgrading
+        except RemoteProtocolError as error:
+            who = describe(transport, protocol.peer) if visit is None else visit.who
+            await self._answer_refusal(protocol, error, who)
+
+    async def _upgrade(
+        self, transport: Any, hold: HeadHold, upgrade: Upgrade, visit: Visit | None
+    ) -> None:
+        """Dial, answer 101 and serve; counted against ``--max-connections``."""
+        leave: Callable[[], None] | None = None
+        preface = b""
+        try:
             if visit is not None:
                 await visit.admit(upgrade)
                 preface = visit.preface()
@@ -180,21 +194,17 @@ class WsToTcpRunner(Runner):
                 up = await self._dial(self.dialer, preface)
             else:
                 up, leave = await self._dial_choice(self.targets, upgrade, preface)
-        except RemoteProtocolError as error:
-            who = describe(transport) if visit is None else visit.who
-            await self._answer_refusal(protocol, error, who)
-            return
-        who = describe(transport) if visit is None else visit.who
-        try:
-            if protocol.lost or transport.is_closing():
+            who = describe(transport, hold.peer) if visit is None else visit.who
+            if hold.lost or transport.is_closing():
                 sockopt.reset(up.transport)
                 self.refuse(who, "left before the target was connected", logging.INFO)
                 return
             name = "udp" if isinstance(up, UdpStream) else "tcp"
-            down, ident = self._accept(transport, protocol, upgrade, name)
-            del head, upgrade  # an idle connection keeps nothing it does not need
+            down, ident = self._accept(transport, hold, upgrade, name)
+            del upgrade
             await self._join(down, up, who, ident)
         finally:
+            self.admitted -= 1
             if leave is not None:
                 leave()
 
@@ -270,7 +280,9 @@ class WsToTcpRunner(Runner):
 
     @property
     def _is_full(self) -> bool:
-        return self.listener is not None and self.listener.is_full
+        return (
+            self.listener is not None and self.admitted >= self.listener.max_connections
+        )
 
     # -- upgrades ------------------------------------------------------------------
 
@@ -293,6 +305,7 @@ class WsToTcpRunner(Runner):
         if self.targets is None and not self._upgrades_at(upgrade.host, path):
             raise Refusal(f"nothing at {path} (--path)", http_status=404)
         self._check_origin(upgrade, "" if visit is None else visit.client.asked_host)
+        self.admitted += 1  # until _upgrade ends
         return upgrade
 
     def _check_host(self, host: str) -> None:
@@ -313,8 +326,7 @@ class WsToTcpRunner(Runner):
             raise Refusal(
                 f"Origin {origin!r} is not this host (--allow-origin)", http_status=403
             )
-        loopback = spec.listen.kind == "tcp" and spec.listen.is_loopback
-        if loopback and not loopback_host_allowed(
+        if self._is_on_loopback() and not loopback_host_allowed(
             upgrade.head, spec.allow_host, spec.allow_origin
         ):
             raise Refusal(
@@ -322,6 +334,14 @@ class WsToTcpRunner(Runner):
                 "Origin (--allow-host)",
                 http_status=403,
             )
+
+    def _is_on_loopback(self) -> bool:
+        """Pages of this machine's browser can reach us, and nobody else can.
+
+        The bound addresses tell, also of inherited sockets.
+        """
+        hosts = [where.rpartition(":")[0].strip("[]") for where in self.endpoints]
+        return bool(hosts) and all(is_loopback(host) for host in hosts)
 
     async def _dial(self, dialer: Dialer, preface: bytes) -> ByteStream:
         try:

@@ -265,6 +265,8 @@ class Listener:
             what = "TLS handshake" if self.tls is not None else "connection"
             logger.info("%s: %s failed: %s", who, what, explain_tls(exc))
             return
+        if isinstance(protocol, Hold):
+            protocol.peer = peer
         del conn, peer  # an idle connection keeps nothing it does not need
         try:
             await self._handler(transport, protocol)

@@ -8,7 +8,7 @@ Between opening and :func:`fastws.net.copy.copy_bidirectional` its protocol is a
 import asyncio
 import socket
 from enum import Enum
-from typing import cast
+from typing import Any, cast
 
 from fastws.typing import BytesLike
 
@@ -35,11 +35,13 @@ class Hold(asyncio.Protocol):
         leftover: bytes read so far, in order.
         eof: the peer's EOF was seen.
         lost: the transport is gone; ``error`` says why, ``None`` for a clean end.
+        peer: the address that was accepted, also of a connection that is gone.
     """
 
-    __slots__ = ("eof", "error", "leftover", "lost", "transport")
+    __slots__ = ("eof", "error", "leftover", "lost", "peer", "transport")
 
     def __init__(self) -> None:
+        self.peer: Any = None
         self.transport: asyncio.Transport | None = None
         self.leftover = b""
         self.eof = False
@@ -103,9 +105,14 @@ def kind_of(transport: asyncio.BaseTransport) -> Kind:
     return Kind.TCP
 
 
-def describe(transport: asyncio.BaseTransport) -> str:
-    """The peer's address as text, for log lines; never raises."""
-    peer = transport.get_extra_info("peername")
+def describe(transport: asyncio.BaseTransport, peer: object = None) -> str:
+    """The peer's address as text, for log lines; never raises.
+
+    Args:
+        transport: asked when ``peer`` is ``None``; one that is gone cannot tell.
+        peer: the address as accepted.
+    """
+    peer = peer or transport.get_extra_info("peername")
     if isinstance(peer, tuple):
         host, port = peer[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

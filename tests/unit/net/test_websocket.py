@@ -304,14 +304,14 @@ def test_fragments_with_pings_between(loop_name: str, spec: Spec) -> None:
 def test_flood_of_pings_is_answered_once_a_read(loop_name: str, spec: Spec) -> None:
     async def main() -> None:
         async with relay(spec) as r:
-            for number in range(2000):
-                await r.x.send_frame(PING, b"%d" % number)
+            pings = [r.x.encode(PING, b"%d" % number) for number in range(2000)]
+            await r.x.send_raw(b"".join(pings))
             last, pongs = b"", 0
             while last != b"1999":
                 fin, opcode, last = await r.x.read_frame()
                 assert (fin, opcode) == (True, PONG)
                 pongs += 1
-            assert pongs <= 2000
+            assert pongs <= 200
 
     run_on(loop_name, main())
 
