@@ -464,4 +464,6 @@ def raw_end(owner: Owner, stream: ByteStream, scratch: Scratch, vectored: bool) 
     if stream.kind is Kind.TLS:
         make = RereadTlsEnd if needs_rereads(stream.transport) else TlsEnd
         return make(owner, stream.kind, scratch)
+    if stream.kind is Kind.STDIO:
+        return StdioEnd(owner, stream.kind, scratch)
     return RawEnd(owner, stream.kind, scratch, vectored=vectored)

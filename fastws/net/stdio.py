@@ -11,10 +11,11 @@ import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from fastws.exceptions import FastwsError
+from fastws.exceptions import FastwsError, ListenError
 from fastws.net.descriptors import (
     FileThread,
     Mode,
@@ -255,13 +256,14 @@ class StdioTransport(asyncio.Transport):
             self._reader.resume_reading()
 
     def write(self, data: Any) -> None:
+        if self._is_closing:
+            return
         if self._eof_sent:
             raise RuntimeError("nothing can be written after write_eof()")
-        if self._writer_gone or self._writer.is_closing():
-            if not self._is_closing and data:
-                self._fail(BrokenPipeError(errno.EPIPE, "standard output: closed"))
-            return
-        self._writer.write(data)
+        if not self._writer_gone and not self._writer.is_closing():
+            self._writer.write(data)
+        elif data:
+            self._fail(BrokenPipeError(errno.EPIPE, "standard output: closed"))
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -338,6 +340,9 @@ class GivenListener(Listener):
             self.addresses = ["inetd"]
             return
         self.addresses = ["stdio"]
+        for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+            if stream is None:  # its number may be somebody else's by now
+                raise ListenError(errno.EBADF, f"standard {name}: is closed")
         if is_same(0, 1) and stat.S_ISSOCK(os.fstat(0).st_mode):
             self._conn = take_socket()
         else:
