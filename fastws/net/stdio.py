@@ -84,8 +84,12 @@ class _Out(asyncio.Protocol):
 
     def thread_ended(self) -> None:
         """The file has everything, or has refused it."""
-        assert self.thread is not None
-        self.owner.writer_lost(self.thread.error or self._exc)
+        self.owner.writer_lost(self.error or self._exc)
+
+    @property
+    def error(self) -> OSError | None:
+        """Why the file refused what was written."""
+        return None if self.thread is None else self.thread.error
 
 
 class StdioTransport(asyncio.Transport):
@@ -103,6 +107,7 @@ class StdioTransport(asyncio.Transport):
         super().__init__({"peername": "stdio", "kind": Kind.STDIO})
         self.protocol: Any = protocol
         self._loop = asyncio.get_running_loop()
+        self._sink = _Out(self)
         self._reader: Any = None
         self._writer: Any = None
         self._modes: dict[bool, Mode] = {}  # by side: whether it is written
@@ -122,7 +127,7 @@ class StdioTransport(asyncio.Transport):
             OSError: one cannot be used; both are closed.
         """
         try:
-            self._writer = await self._open(write_fd, _Out(self), True)
+            self._writer = await self._open(write_fd, self._sink, True)
         except BaseException:
             os.close(read_fd)
             self._is_over = self._is_closing = True
@@ -263,7 +268,8 @@ class StdioTransport(asyncio.Transport):
         if not self._writer_gone and not self._writer.is_closing():
             self._writer.write(data)
         elif data:
-            self._fail(BrokenPipeError(errno.EPIPE, "standard output: closed"))
+            closed = BrokenPipeError(errno.EPIPE, "standard output: closed")
+            self._fail(self._sink.error or closed)
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))

@@ -1,0 +1,548 @@
+"""LISTEN ``-``, ``inetd:``, ``--text`` and ``--oneshot`` as a user runs them."""
+
+import contextlib
+import hashlib
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from tests.support.cli import Fastws, clean_environment, run_fastws, stw, wts
+from tests.support.rawws import (
+    BINARY,
+    CLOSE,
+    TEXT,
+    Reader,
+    accept,
+    close,
+    exchange,
+    frame,
+    request,
+    upgraded,
+)
+from tests.support.services import (
+    Service,
+    answer_late,
+    ask,
+    connect,
+    digest_of,
+    echo,
+    is_reset_by,
+    read_exactly,
+    read_to_end,
+    reset,
+)
+from tests.support.timing import LONG, SHORT, units
+
+pytestmark = pytest.mark.e2e
+
+PIPE = subprocess.PIPE
+DATA = os.urandom(3_000_000)
+
+
+def start(*arguments: str, **how: Any) -> "subprocess.Popen[bytes]":
+    """A command with pipes where ``how`` says nothing else."""
+    streams = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE} | how
+    command = [sys.executable, "-m", "fastws", *arguments]
+    return subprocess.Popen(command, env=clean_environment(), **streams)
+
+
+def run(*arguments: str, data: bytes = b"", **how: Any) -> tuple[int, bytes, str]:
+    """Status, output and error lines of a command that is given all its input."""
+    with start(*arguments, **how) as process:
+        out, err = process.communicate(data or None, LONG)
+    return process.returncode, out, (err or b"").decode()
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[Fastws]:
+    """wts in front of an echo."""
+    with Service(echo) as service, wts(service.port) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def late() -> Iterator[Fastws]:
+    """wts in front of a service that answers after the end of input."""
+    with Service(answer_late) as service, wts(service.port) as process:
+        yield process
+
+
+def streams(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes]]:
+    """Its input and output."""
+    assert process.stdin
+    assert process.stdout
+    return process.stdin, process.stdout
+
+
+# Bytes and ends
+
+
+def test_bytes_and_half_close_and_not_a_word_more(late: Fastws) -> None:
+    status, out, err = run("stw", "-", late.url, data=DATA)
+    assert (status, err) == (0, "")
+    count, _, digest = out.strip().partition(b" ")
+    assert int(count) == len(DATA)
+    assert digest == hashlib.sha256(DATA).hexdigest().encode()
+
+
+def test_echo_while_input_goes_on(far: Fastws) -> None:
+    assert run("stw", "-", far.url, data=DATA) == (0, DATA, "")
+
+
+def test_end_of_output_comes_while_input_is_open() -> None:
+    """The service ends first; what is typed then still arrives, as over TCP."""
+    got = []
+
+    def handle(sock: Any) -> None:
+        sock.sendall(b"all I have")
+        sock.shutdown(socket.SHUT_WR)
+        got.append(digest_of(sock)[1])
+
+    with Service(handle) as service, wts(service.port) as process:
+        with start("stw", "-", process.url) as shell:
+            stdin, stdout = streams(shell)
+            assert stdout.read() == b"all I have"
+            stdin.write(b"x" * 1000)
+            stdin.close()
+            assert shell.wait(LONG) == 0
+        assert got == [1000]
+
+
+def test_stranger_that_closes_in_order_ends_it_at_once() -> None:
+    """Nobody has to press Ctrl-D: what could be typed has nowhere to go."""
+
+    def handle(sock: Any) -> None:
+        reader, _ = accept(sock)
+        sock.sendall(frame(BINARY, b"bye", key=None) + close(1000, key=None))
+        assert reader.frame().code == 1000
+
+    with Service(handle) as service:
+        with start("stw", "-", f"ws://127.0.0.1:{service.port}/") as shell:
+            assert shell.stdout
+            assert shell.stdout.read() == b"bye"
+            assert shell.wait(SHORT) == 0
+
+
+def test_input_that_a_closing_stranger_did_not_take_is_an_error() -> None:
+    def handle(sock: Any) -> None:
+        reader, _ = accept(sock)
+        reader.frame()
+        sock.sendall(close(1000, key=None))
+        while reader.frame().opcode != CLOSE:
+            pass
+
+    with Service(handle) as service, open("/dev/zero", "rb") as endless:
+        url = f"ws://127.0.0.1:{service.port}/"
+        status, _, _ = run("stw", "-", url, stdin=endless)
+    assert status == 1
+
+
+def test_reset_of_the_target_is_status_1() -> None:
+    def handle(sock: Any) -> None:
+        sock.sendall(b"some")
+        read_exactly(sock, 1)
+        reset(sock)
+
+    with Service(handle) as service, wts(service.port) as process:
+        with start("stw", "-", process.url) as shell:
+            stdin, stdout = streams(shell)
+            assert stdout.read(4) == b"some"
+            stdin.write(b"x")
+            stdin.flush()
+            assert shell.wait(SHORT) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("ws://127.0.0.1:1/", "127.0.0.1:1: connection refused"),
+        ("ws://nobody.invalid/", "nobody.invalid"),
+    ],
+)
+def test_server_out_of_reach_is_one_line_and_status_1(url: str, text: str) -> None:
+    status, out, err = run("stw", "-", url)
+    assert (status, out) == (1, b"")
+    (line,) = err.splitlines()
+    assert re.search(f"WARNING stw stdio: id=[0-9a-f]{{16}} .*{text}", line)
+
+
+def test_refusing_server_is_quoted() -> None:
+    with wts(1) as process:
+        status, _, err = run("stw", "-", process.url)
+    assert status == 1
+    assert "the server answered HTTP 502" in err
+
+
+def test_output_that_nobody_reads_is_status_1(far: Fastws) -> None:
+    with start("stw", "-", far.url) as shell:
+        stdin, stdout = streams(shell)
+        stdout.close()
+        stdin.write(b"x")
+        stdin.flush()
+        assert shell.wait(SHORT) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_soon(far: Fastws, number: int) -> None:
+    """ssh sends SIGHUP and waits; nobody waits for the drain of a long session."""
+    with start("stw", "-", far.url) as shell:
+        stdin, stdout = streams(shell)
+        stdin.write(b"x")
+        stdin.flush()
+        assert stdout.read(1) == b"x"
+        shell.send_signal(number)
+        assert shell.wait(2 * SHORT) == 1
+        assert stdout.read() == b""
+
+
+def test_log_level_is_heard(far: Fastws) -> None:
+    _, _, err = run("stw", "-", far.url, "--log-level", "info")
+    assert " stw on stdio to ws://127.0.0.1" in err
+    assert re.search(r"stw stdio id=[0-9a-f]{16} in=0 out=0 .* closed", err)
+
+
+# What input and output can be
+
+
+@pytest.mark.parametrize("source", ["pipe", "socket", "file", "terminal", "null"])
+@pytest.mark.parametrize("sink", ["pipe", "socket", "file", "terminal", "null"])
+def test_every_kind_of_input_and_output(
+    far: Fastws, source: str, sink: str, tmp_path: Path
+) -> None:
+    """Pairs that differ are enough; the modes of what we share are as before."""
+    if (len(source) + len(sink)) % 2 and source != sink:
+        pytest.skip("covered by its mirror")
+    data = b"" if source == "null" else b"one line\n" * 20
+    with contextlib.ExitStack() as stack:
+        stdin, feed = open_input(stack, source, data, tmp_path)
+        stdout, read = open_output(stack, sink, tmp_path)
+        shell = start("stw", "-", far.url, stdin=stdin, stdout=stdout)
+        stack.enter_context(shell)
+        feed()
+        assert shell.wait(LONG) == 0, shell.communicate()[1]
+        assert os.get_blocking(stdin)
+        assert os.get_blocking(stdout)
+        os.close(stdout)
+        assert read() == (None if sink == "null" else data)
+
+
+def open_input(
+    stack: contextlib.ExitStack, kind: str, data: bytes, path: Path
+) -> tuple[int, Any]:
+    """A descriptor to read from, and what feeds it."""
+    if kind == "pipe":
+        ours, theirs = os.pipe()
+    elif kind == "socket":
+        ours, theirs = (sock.detach() for sock in socket.socketpair())
+    elif kind == "terminal":
+        theirs, ours = pty.openpty()
+    else:
+        (path / "in").write_bytes(data)
+        name = os.devnull if kind == "null" else path / "in"
+        fd = os.open(name, os.O_RDONLY)
+        stack.callback(os.close, fd)
+        return fd, lambda: None
+    stack.callback(os.close, ours)
+    end = b"\x04" if kind == "terminal" else b""
+
+    def feed() -> None:
+        os.write(theirs, data + end)
+        if kind != "terminal":
+            os.close(theirs)
+
+    return ours, feed
+
+
+def open_output(stack: contextlib.ExitStack, kind: str, path: Path) -> tuple[int, Any]:
+    """A descriptor to write to, and what tells all that was written."""
+    if kind in ("file", "null"):
+        name = os.devnull if kind == "null" else path / "out"
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT)
+        return fd, lambda: None if kind == "null" else (path / "out").read_bytes()
+    if kind == "terminal":
+        master, fd = pty.openpty()
+    elif kind == "pipe":
+        master, fd = os.pipe()
+    else:
+        master, fd = (sock.detach() for sock in socket.socketpair())
+    got = bytearray()
+
+    def collect() -> None:
+        with contextlib.suppress(OSError):  # EIO: the terminal is gone
+            while chunk := os.read(master, 65536):
+                got.extend(chunk)
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    stack.callback(os.close, master)
+
+    def read() -> bytes:
+        thread.join(SHORT)
+        return bytes(got).replace(b"\r\n", b"\n")
+
+    return fd, read
+
+
+def test_one_socket_for_both(far: Fastws) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(LONG)
+        with start("stw", "-", far.url, stdin=theirs, stdout=theirs) as shell:
+            theirs.close()
+            assert ask(ours, b"to and fro") == b"to and fro"
+            ours.shutdown(socket.SHUT_WR)
+            assert read_to_end(ours) == b""
+            assert shell.wait(LONG) == 0
+
+
+def test_big_files_both_ways(far: Fastws, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(DATA)
+    with open(tmp_path / "in", "rb") as source, open(tmp_path / "out", "wb") as sink:
+        status, _, err = run("stw", "-", far.url, stdin=source, stdout=sink)
+    assert (status, err) == (0, "")
+    assert (tmp_path / "out").read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("redirect", "text"),
+    [
+        ("<&-", "standard input: is closed"),
+        (">&-", "standard output: is closed"),
+        ("</dev/zero >/dev/full", "client: No space left on device"),
+    ],
+)
+def test_unusable_input_or_output(far: Fastws, redirect: str, text: str) -> None:
+    command = f'"$0" -m fastws stw - {far.url} --log-level info {redirect}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LONG,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert text.lower() in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+# --text
+
+
+def talk(reader: Reader, said: list[Any]) -> None:
+    """Keep what comes up to the Close, which is answered."""
+    while (got := reader.frame()).opcode != CLOSE:
+        said.append((got.opcode, got.payload))
+    said.append(got.code)
+    reader.sock.sendall(close(got.code, key=None))
+
+
+def test_lines_are_text_messages_and_messages_are_lines() -> None:
+    said: list[Any] = []
+
+    def handle(sock: Any) -> None:
+        reader, head = accept(sock)
+        assert "x-fastws" not in head.fields
+        answers = (
+            frame(TEXT, "größer\nals eine\r\nZeile".encode(), key=None)
+            + frame(TEXT, b"", key=None)
+            + frame(BINARY, b"\xff in ", fin=False, key=None)
+            + frame(0, b"two", key=None)
+        )
+        sock.sendall(answers)
+        talk(reader, said)
+
+    with Service(handle) as service:
+        url = f"ws://127.0.0.1:{service.port}/"
+        lines = "eins\n\nzwei ü\r\nlast without newline".encode()
+        got = run("stw", "-", url, "--text", "--linger", units(3), data=lines)
+    expected = "größer als eine Zeile\n\n".encode() + b"\xff in two\n"
+    assert got == (0, expected, "")
+    texts = ("eins", "", "zwei ü", "last without newline")
+    assert said == [*((TEXT, text.encode()) for text in texts), 1000]
+
+
+def test_answers_after_the_last_line_are_printed() -> None:
+    """The Close waits for a late answer, as --on-eof says."""
+
+    def handle(sock: Any) -> None:
+        reader, _ = accept(sock)
+        question = reader.frame().payload
+        sock.sendall(frame(TEXT, question.upper(), key=None) + close(1000, key=None))
+        assert reader.frame().code == 1000
+
+    with Service(handle) as service:
+        url = f"ws://127.0.0.1:{service.port}/"
+        assert run("stw", "-", url, "--text", data=b"quiet\n") == (0, b"QUIET\n", "")
+
+
+def test_line_that_is_not_utf8_is_an_error() -> None:
+    said: list[Any] = []
+    with Service(lambda sock: talk(accept(sock)[0], said)) as service:
+        url = f"ws://127.0.0.1:{service.port}/"
+        options = ("--text", "--log-level", "info")
+        status, _, err = run("stw", "-", url, *options, data=b"good\n\xff\nlost\n")
+    assert status == 1
+    assert "line 2 of the input is not UTF-8" in err
+    assert said == [(TEXT, b"good"), 1011]
+
+
+def test_slow_output_stops_the_server() -> None:
+    """Memory stays bounded, and nothing is lost."""
+    line = b"x" * 9_999
+
+    def handle(sock: Any) -> None:
+        reader, _ = accept(sock)
+        for _ in range(1_000):
+            sock.sendall(frame(TEXT, line, key=None))
+        sock.sendall(close(1000, key=None))
+        assert reader.frame().code == 1000
+
+    with Service(handle) as service:
+        url = f"ws://127.0.0.1:{service.port}/"
+        with start("stw", "-", url, "--text") as shell:
+            assert shell.stdout
+            count = 0
+            while got := shell.stdout.readline():
+                assert got == line + b"\n"
+                count += 1
+            assert count == 1_000
+            assert shell.wait(LONG) == 0
+
+
+# --oneshot
+
+
+def test_oneshot_stw_serves_one_and_returns_its_result(far: Fastws) -> None:
+    with stw(far.url, "--oneshot") as near:
+        with connect(near.port) as sock:
+            assert ask(sock, b"mine") == b"mine"
+            with pytest.raises(ConnectionRefusedError):
+                connect(near.port).close()
+        assert near.wait() == 0
+        assert near.count("draining") == 0
+
+
+def test_oneshot_stw_that_ends_badly_is_status_1(far: Fastws) -> None:
+    with stw(far.url, "--oneshot") as near:
+        with connect(near.port) as sock:
+            assert ask(sock, b"mine") == b"mine"
+            reset(sock)
+        assert near.wait() == 1
+    with stw("ws://127.0.0.1:1/", "--oneshot") as near:
+        assert is_reset_by(near.port)
+        assert near.wait() == 1
+
+
+def test_oneshot_wts_waits_for_a_websocket() -> None:
+    """Health checks and strangers at the door are not what it serves."""
+    health = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+    with Service(echo) as service, wts(service.port, "--oneshot") as far:
+        assert exchange(far.port, health)[0].status == 200
+        early = connect(far.port)  # accepted before, asks after
+        with early, upgraded(far.port) as peer:
+            peer.send(BINARY, b"x")
+            assert peer.frame().payload == b"x"
+            early.sendall(request())
+            assert Reader(early).head().status == 503
+            peer.sock.sendall(close(1000))
+            assert peer.frame().code == 1000
+            assert peer.at_end()
+        assert far.wait() == 0
+        far.wait_for("one is being served")
+
+
+def test_oneshot_wts_without_a_target_is_status_1() -> None:
+    with wts(1, "--oneshot") as far:
+        with connect(far.port) as sock:
+            sock.sendall(request())
+            assert Reader(sock).head().status == 502
+        assert far.wait() == 1
+
+
+def test_oneshot_that_nobody_wanted_ends_with_0(far: Fastws) -> None:
+    with stw(far.url, "--oneshot") as near:
+        near.signal(signal.SIGTERM)
+        assert near.wait() == 0
+
+
+# inetd:
+
+
+def inetd(*arguments: str, sock: socket.socket) -> "subprocess.Popen[bytes]":
+    """A command as inetd starts it: the connection is all three."""
+    return start(*arguments, stdin=sock, stdout=sock, stderr=sock)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP connection: ours, and the one to hand over."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = connect(listener.getsockname()[1])
+        theirs, _ = listener.accept()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_inetd_stw(far: Fastws, pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    with inetd("stw", "inetd:", far.url, sock=theirs) as process:
+        theirs.close()
+        assert ask(ours, b"to and fro") == b"to and fro"
+        ours.shutdown(socket.SHUT_WR)
+        assert read_to_end(ours) == b""
+        assert process.wait(LONG) == 0
+
+
+def test_inetd_wts(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Not a log line reaches the client."""
+    ours, theirs = pair
+    with Service(echo) as service:
+        target = f"127.0.0.1:{service.port}"
+        options = ("--log-level", "debug", "--ping", "0")
+        with inetd("wts", "inetd:", target, *options, sock=theirs) as process:
+            theirs.close()
+            ours.sendall(request() + frame(BINARY, b"x"))
+            reader = Reader(ours)
+            assert reader.head().status == 101
+            assert reader.frame().payload == b"x"
+            ours.sendall(close(1000))
+            assert reader.frame().code == 1000
+            assert reader.at_end()
+            ours.close()
+            assert process.wait(LONG) == 0
+
+
+def test_inetd_wts_that_refuses(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    with inetd("wts", "inetd:", "127.0.0.1:1", sock=theirs) as process:
+        theirs.close()
+        ours.sendall(request())
+        assert Reader(ours).head().status == 502
+        ours.close()
+        assert process.wait(LONG) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (("stw", "inetd:", "ws://h/"), 1, "inetd: descriptor 0 is no socket"),
+        (("stw", "8080", "ws://h/", "--text"), 78, "--text: needs - as LISTEN"),
+        (("wts", "-", "h:1"), 78, "LISTEN: - is for stw"),
+        (("stw", "-", "ws://h/", "--workers", "2"), 78, "TCP and unix sockets only"),
+    ],
+)
+def test_mistakes_are_named(arguments: tuple[str, ...], status: int, text: str) -> None:
+    done = run_fastws(*arguments)
+    assert (done.returncode, text in done.stderr) == (status, True), done.stderr
