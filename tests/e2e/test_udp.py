@@ -49,23 +49,22 @@ def stw_udp(url: str, *options: str) -> Iterator[Fastws]:
 class Far(Service):
     """A raw WebSocket server: every connection waits in ``peers`` for the test."""
 
-    def __init__(self, *fields: str) -> None:
+    def __init__(self) -> None:
         self.peers: list[Reader] = []
-        self.heads: list[dict[str, str]] = []
-        self._fields = fields
+        self.head: dict[str, str] = {}
         self._done = threading.Event()
         super().__init__(self._serve)
 
     def _serve(self, sock: socket.socket) -> None:
-        reader, head = accept(sock, *self._fields)
-        self.heads.append(head.fields)
+        reader, head = accept(sock)
+        self.head = head.fields
         self.peers.append(reader)
         self._done.wait(LONG)
 
-    def next(self, number: int = 0) -> Reader:
-        """The connection of that number, once it is there."""
-        eventually(lambda: len(self.peers) > number)
-        return self.peers[number]
+    def next(self) -> Reader:
+        """The next connection, once it is there."""
+        eventually(lambda: self.peers)
+        return self.peers.pop(0)
 
     def __exit__(self, *args: object) -> None:
         self._done.set()
@@ -140,30 +139,50 @@ def test_over_tls_and_ipv6() -> None:
             assert ask(sock, data) == data
 
 
-def test_what_comes_while_the_websocket_opens_is_kept_in_order() -> None:
-    with Far() as far, stw_udp(far.url) as near, connect(near.port) as sock:
-        for number in range(20):
-            sock.send(b"%d" % number)
-        reader = far.next()
-        assert [reader.frame().payload for _ in range(20)] == [
-            b"%d" % number for number in range(20)
-        ]
-
-
 # stw, with strangers
 
 
-def test_stranger_gets_one_binary_message_a_datagram() -> None:
-    with Far() as far, stw_udp(far.url) as near, connect(near.port) as sock:
-        sock.send(b"first")
-        reader = far.next()
-        assert far.heads[0]["x-fastws"].startswith("udp/1; id=")
-        got = reader.frame()
-        assert (got.opcode, got.payload, got.fin, got.masked) == (
-            *(BINARY, b"first", True, True),
-        )
-        sock.send(b"")
-        assert reader.frame() == (BINARY, b"", True, True)
+Flow = tuple[Far, Fastws, socket.socket]
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[tuple[Far, Fastws]]:
+    """A raw server and stw in front of it."""
+    with Far() as far, stw_udp(far.url, "--drain-timeout", "0") as near:
+        yield far, near
+
+
+@pytest.fixture
+def flow(stranger: tuple[Far, Fastws]) -> Iterator[Flow]:
+    """Those, and a source of datagrams that nobody has used."""
+    far, near = stranger
+    near.mark = len(near.lines)
+    far.peers.clear()
+    with connect(near.port) as sock:
+        yield far, near, sock
+
+
+def test_what_comes_while_the_websocket_opens_is_kept_in_order(flow: Flow) -> None:
+    far, _, sock = flow
+    for number in range(20):
+        sock.send(b"%d" % number)
+    reader = far.next()
+    assert [reader.frame().payload for _ in range(20)] == [
+        b"%d" % number for number in range(20)
+    ]
+
+
+def test_stranger_gets_one_binary_message_a_datagram(flow: Flow) -> None:
+    far, _, sock = flow
+    sock.send(b"first")
+    reader = far.next()
+    assert far.head["x-fastws"].startswith("udp/1; id=")
+    got = reader.frame()
+    assert (got.opcode, got.payload, got.fin, got.masked) == (
+        *(BINARY, b"first", True, True),
+    )
+    sock.send(b"")
+    assert reader.frame() == (BINARY, b"", True, True)
 
 
 def test_long_datagram_is_one_message_in_frames() -> None:
@@ -175,7 +194,8 @@ def test_long_datagram_is_one_message_in_frames() -> None:
     ):
         data = os.urandom(2500)
         sock.send(data)
-        frames = [far.next().frame() for _ in range(3)]
+        reader = far.next()
+        frames = [reader.frame() for _ in range(3)]
         assert [(f.opcode, len(f.payload), f.fin) for f in frames] == [
             (BINARY, 1016, False),
             (CONT, 1016, False),
@@ -184,48 +204,48 @@ def test_long_datagram_is_one_message_in_frames() -> None:
         assert b"".join(f.payload for f in frames) == data
 
 
-def test_messages_of_every_kind_become_datagrams() -> None:
-    with Far() as far, stw_udp(far.url) as near, connect(near.port) as sock:
-        sock.send(b"hello")
-        reader = far.next()
-        reader.frame()
-        reader.sock.sendall(
-            frame(TEXT, "wörd".encode(), key=None)
-            + frame(BINARY, b"", key=None)
-            + frame(BINARY, b"in ", fin=False, key=None)
-            + frame(PING, b"p", key=None)
-            + frame(CONT, b"two", key=None)
-        )
-        assert sock.recv(100) == "wörd".encode()
-        assert sock.recv(100) == b""
-        assert sock.recv(100) == b"in two"
-        assert reader.frame() == (PONG, b"p", True, True)
+def test_messages_of_every_kind_become_datagrams(flow: Flow) -> None:
+    far, _, sock = flow
+    sock.send(b"hello")
+    reader = far.next()
+    reader.frame()
+    reader.sock.sendall(
+        frame(TEXT, "wörd".encode(), key=None)
+        + frame(BINARY, b"", key=None)
+        + frame(BINARY, b"in ", fin=False, key=None)
+        + frame(PING, b"p", key=None)
+        + frame(CONT, b"two", key=None)
+    )
+    assert sock.recv(100) == "wörd".encode()
+    assert sock.recv(100) == b""
+    assert sock.recv(100) == b"in two"
+    assert reader.frame() == (PONG, b"p", True, True)
 
 
-def test_message_that_is_no_datagram_is_dropped_and_counted() -> None:
+def test_message_that_is_no_datagram_is_dropped_and_counted(flow: Flow) -> None:
     """65507 bytes are what IPv4 carries; the next message is none the worse."""
-    with Far() as far, stw_udp(far.url) as near, connect(near.port) as sock:
-        sock.send(b"hello")
-        reader = far.next()
-        reader.frame()
-        for size in (65_508, 70_000, 200_000):
-            reader.sock.sendall(frame(BINARY, bytes(size), key=None))
-        reader.sock.sendall(frame(BINARY, b"fits", key=None))
-        assert sock.recv(70_000) == b"fits"
-        leave(reader, 1000)
-        assert near.wait_for("closed; 1 datagrams received, 1 sent, 3 dropped")
+    far, near, sock = flow
+    sock.send(b"hello")
+    reader = far.next()
+    reader.frame()
+    for size in (65_508, 70_000, 200_000):
+        reader.sock.sendall(frame(BINARY, bytes(size), key=None))
+    reader.sock.sendall(frame(BINARY, b"fits", key=None))
+    assert sock.recv(70_000) == b"fits"
+    leave(reader, 1000)
+    assert near.wait_for("closed; 1 datagrams received, 1 sent, 3 dropped")
 
 
-def test_text_that_is_not_utf8_is_1007() -> None:
-    with Far() as far, stw_udp(far.url) as near, connect(near.port) as sock:
-        sock.send(b"hello")
-        reader = far.next()
-        reader.frame()
-        reader.sock.sendall(frame(TEXT, b"\xff", key=None))
-        got = reader.frame()
-        assert (got.opcode, got.code) == (CLOSE, 1007)
-        leave(reader, 1007)
-        near.wait_for("protocol error: text is not valid UTF-8")
+def test_text_that_is_not_utf8_is_1007(flow: Flow) -> None:
+    far, near, sock = flow
+    sock.send(b"hello")
+    reader = far.next()
+    reader.frame()
+    reader.sock.sendall(frame(TEXT, b"\xff", key=None))
+    got = reader.frame()
+    assert (got.opcode, got.code) == (CLOSE, 1007)
+    leave(reader, 1007)
+    near.wait_for("protocol error: text is not valid UTF-8")
 
 
 def test_idle_flow_is_closed_and_the_next_datagram_opens_another() -> None:
@@ -240,7 +260,7 @@ def test_idle_flow_is_closed_and_the_next_datagram_opens_another() -> None:
         got = reader.frame()
         assert (got.opcode, got.code) == (CLOSE, 1000)
         sock.send(b"second")  # before the old one has answered
-        assert far.next(1).frame().payload == b"second"
+        assert far.next().frame().payload == b"second"
         leave(reader, 1000)
         near.wait_for("in=5 out=0 .* idle; 1 datagrams received, 0 sent")
 
@@ -257,20 +277,20 @@ def test_busy_flow_stays() -> None:
             reader.sock.sendall(frame(BINARY, b"x", key=None))
             assert sock.recv(10) == b"x"
             assert is_silent(sock)
-        assert len(far.peers) == 1
+        assert far.peers == []
 
 
-def test_server_that_closes_ends_the_flow_and_not_the_source() -> None:
-    with Far() as far, stw_udp(far.url) as near, connect(near.port) as sock:
-        sock.send(b"1")
-        reader = far.next()
-        reader.frame()
-        reader.sock.sendall(close(1001, b"gone", key=None))
-        assert reader.frame().code == 1001
-        reader.sock.shutdown(socket.SHUT_WR)
-        near.wait_for("Close 1001 'gone'")
-        sock.send(b"2")
-        assert far.next(1).frame().payload == b"2"
+def test_server_that_closes_ends_the_flow_and_not_the_source(flow: Flow) -> None:
+    far, near, sock = flow
+    sock.send(b"1")
+    reader = far.next()
+    reader.frame()
+    reader.sock.sendall(close(1001, b"gone", key=None))
+    assert reader.frame().code == 1001
+    reader.sock.shutdown(socket.SHUT_WR)
+    near.wait_for("Close 1001 'gone'")
+    sock.send(b"2")
+    assert far.next().frame().payload == b"2"
 
 
 def test_sources_over_the_limit_are_dropped_with_one_warning() -> None:
@@ -281,14 +301,15 @@ def test_sources_over_the_limit_are_dropped_with_one_warning() -> None:
         connect(near.port) as other,
     ):
         one.send(b"in")
-        assert far.next().frame().payload == b"in"
+        reader = far.next()
+        assert reader.frame().payload == b"in"
         for _ in range(3):
             other.send(b"out")
         near.wait_for("new sources are dropped: all 1 flows are in use")
         one.send(b"still in")
-        assert far.next().frame().payload == b"still in"
+        assert reader.frame().payload == b"still in"
         assert near.count("are dropped") == 1
-        assert len(far.peers) == 1
+        assert far.peers == []
 
 
 def test_server_that_is_down_is_tried_once_a_second() -> None:
@@ -306,28 +327,28 @@ def test_server_that_is_down_is_tried_once_a_second() -> None:
             )
 
 
-def test_slow_websocket_drops_the_newest() -> None:
+def test_slow_websocket_drops_the_newest(flow: Flow) -> None:
     """A peer that does not read bounds what waits for it; then it all goes on."""
-    with Far() as far, stw_udp(far.url) as near, connect(near.port) as sock:
-        sock.send(b"first")
-        reader = far.next()
-        before = near.rss()
-        for number in range(20_000):
-            sock.send(b"%06d" % number + bytes(1200))
-            if number % 50 == 0:  # as fast as it can read
-                eventually(lambda: True)
-        assert near.rss() - before < 8 << 20
-        assert reader.frame().payload == b"first"
-        numbers = []
-        reader.sock.settimeout(SHORT / 4)
-        with contextlib.suppress(TimeoutError):
-            while True:
-                numbers.append(int(reader.frame().payload[:6]))
-        assert numbers == sorted(numbers)
-        assert numbers[:50] == list(range(50))
-        reader.sock.settimeout(SHORT)
-        sock.send(b"later")
-        assert reader.frame().payload == b"later"
+    far, near, sock = flow
+    sock.send(b"first")
+    reader = far.next()
+    before = near.rss()
+    for number in range(20_000):
+        sock.send(b"%06d" % number + bytes(1200))
+        if number % 50 == 0:  # as fast as it can read
+            eventually(lambda: True)
+    assert near.rss() - before < 8 << 20
+    assert reader.frame().payload == b"first"
+    numbers = []
+    reader.sock.settimeout(SHORT / 4)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            numbers.append(int(reader.frame().payload[:6]))
+    assert numbers == sorted(numbers)
+    assert numbers[:50] == list(range(50))
+    reader.sock.settimeout(SHORT)
+    sock.send(b"later")
+    assert reader.frame().payload == b"later"
 
 
 def test_drain_closes_with_1001() -> None:
@@ -347,33 +368,44 @@ def test_drain_closes_with_1001() -> None:
 # wts
 
 
-def test_answer_proves_udp_1_and_text_after_c_is_refused() -> None:
-    with UdpService() as service, wts(f"udp:127.0.0.1:{service.port}") as far:
-        with upgraded(far.port, **ANNOUNCED) as peer:
-            assert peer.answer.fields["x-fastws"] == f"udp/1; proof={PROOF}"
-            peer.send(TEXT, b"C")
-            peer.send(BINARY, b"data")
-            assert peer.frame() == (BINARY, b"data", True, False)
-            peer.send(TEXT, b"F")
-            assert peer.frame().code == 1002
-            leave(peer, 1002)
-            far.wait_for(f"id={IDENT} .* protocol error: text from a fastws end")
+@pytest.fixture(scope="module")
+def echoing() -> Iterator[Fastws]:
+    """wts in front of a UDP echo."""
+    with UdpService() as service, wts(f"udp:127.0.0.1:{service.port}") as process:
+        yield process
+
+
+@pytest.fixture
+def far(echoing: Fastws) -> Fastws:
+    """The same, whose log begins here."""
+    echoing.mark = len(echoing.lines)
+    return echoing
+
+
+def test_answer_proves_udp_1_and_text_after_c_is_refused(far: Fastws) -> None:
+    with upgraded(far.port, **ANNOUNCED) as peer:
+        assert peer.answer.fields["x-fastws"] == f"udp/1; proof={PROOF}"
+        peer.send(TEXT, b"C")
+        peer.send(BINARY, b"data")
+        assert peer.frame() == (BINARY, b"data", True, False)
+        peer.send(TEXT, b"F")
+        assert peer.frame().code == 1002
+        leave(peer, 1002)
+        far.wait_for(f"id={IDENT} .* protocol error: text from a fastws end")
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_announced_client_without_c_is_a_stranger(opcode: int) -> None:
-    with UdpService() as service, wts(f"udp:127.0.0.1:{service.port}") as far:
-        with upgraded(far.port, **ANNOUNCED) as peer:
-            peer.send(opcode, b"c")
-            assert peer.frame().payload == b"c"
-            peer.send(TEXT, b"C")
-            assert peer.frame().payload == b"C"
+def test_announced_client_without_c_is_a_stranger(far: Fastws, opcode: int) -> None:
+    with upgraded(far.port, **ANNOUNCED) as peer:
+        peer.send(opcode, b"c")
+        assert peer.frame().payload == b"c"
+        peer.send(TEXT, b"C")
+        assert peer.frame().payload == b"C"
 
 
-def test_tcp_1_is_not_what_a_udp_target_answers() -> None:
-    with UdpService() as service, wts(f"udp:127.0.0.1:{service.port}") as far:
-        with upgraded(far.port, X_Fastws=f"tcp/1; id={IDENT}") as peer:
-            assert "x-fastws" not in peer.answer.fields
+def test_tcp_1_is_not_what_a_udp_target_answers(far: Fastws) -> None:
+    with upgraded(far.port, X_Fastws=f"tcp/1; id={IDENT}") as peer:
+        assert "x-fastws" not in peer.answer.fields
 
 
 def test_udp_1_is_not_what_a_tcp_target_answers() -> None:
@@ -459,12 +491,8 @@ def test_port_in_use_is_named() -> None:
     assert f"udp:127.0.0.1:{service.port}: address already in use" in done.stderr
 
 
-def test_bad_frames_end_one_flow_only() -> None:
-    with (
-        UdpService() as service,
-        wts(f"udp:127.0.0.1:{service.port}") as far,
-        upgraded(far.port) as good,
-    ):
+def test_bad_frames_end_one_flow_only(far: Fastws) -> None:
+    with upgraded(far.port) as good:
         for bad in (
             frame(BINARY, b"x", rsv=4),
             frame(3, b"x"),
