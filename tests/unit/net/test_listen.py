@@ -344,7 +344,8 @@ def test_exhaustion_pauses_without_spinning(
         started = asyncio.get_running_loop().time()
         reader, writer = await asyncio.open_connection(*sock.getsockname())
         assert await asyncio.wait_for(reader.read(), SHORT) == b"hi"
-        assert asyncio.get_running_loop().time() - started >= 2 * UNIT
+        waited = asyncio.get_running_loop().time() - started
+        assert waited >= 1.95 * UNIT  # uvloop's clock ticks in milliseconds
         assert sock.calls in (3, 4)  # twice in vain, once well, perhaps an empty one
         writer.transport.abort()
         listener.close()
