@@ -2,11 +2,9 @@
 
 import asyncio
 
-import pytest
-
 from fastws.net.ends import CopyOptions
 from tests.support.copying import give_up, noise, relay, send_all
-from tests.support.ends import STW, TCP, TLS, WTS, WTS_FASTWS, Spec, every_end
+from tests.support.ends import STW, TCP, TLS, WTS, WTS_FASTWS, Spec, at_once, every_end
 from tests.support.peers import BINARY, CLOSE
 from tests.support.servers import eventually, run_on
 from tests.support.timing import SHORT
@@ -31,35 +29,28 @@ def test_rst_after_fin_is_noticed(loop_name: str, spec: Spec) -> None:
     run_on(loop_name, main())
 
 
-@every_end(TCP, TLS, STW, WTS, WTS_FASTWS)
-def test_rst_while_paused_is_noticed(loop_name: str, spec: Spec) -> None:
+@at_once(TCP, TLS, STW, WTS, WTS_FASTWS)
+async def test_rst_while_paused_is_noticed(spec: Spec) -> None:
     """x pushes until y, which does not read, has made the copy pause; then resets."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with relay(spec, options=DEFAULTS, buffers=1 << 20) as r:
-            sending = asyncio.create_task(send_all(r.x, [noise(60000)] * 200))
-            await eventually(lambda: not r.copy.a.is_reading)
-            await give_up(sending)
-            start = loop.time()
-            r.x.wire.reset()
-            await eventually(lambda: r.copy.reason, SOON)
-            assert loop.time() - start < SOON
-            data, how = await r.y.read_end()
-            assert how == "reset"
-            assert len(data) > 0
-
-    run_on(loop_name, main())
+    loop = asyncio.get_running_loop()
+    async with relay(spec, options=DEFAULTS, buffers=1 << 20) as r:
+        sending = asyncio.create_task(send_all(r.x, [noise(60000)] * 200))
+        await eventually(lambda: not r.copy.a.is_reading)
+        await give_up(sending)
+        start = loop.time()
+        r.x.wire.reset()
+        await eventually(lambda: r.copy.reason, SOON)
+        assert loop.time() - start < SOON
+        data, how = await r.y.read_end()
+        assert how == "reset"
+        assert len(data) > 0
 
 
-@pytest.mark.parametrize("rest", [1000, 100_000])
-@every_end(WTS, STW)
-def test_close_before_the_reset_is_heard_while_paused(
-    loop_name: str, spec: Spec, rest: int
-) -> None:
+@at_once(WTS, STW)
+async def test_close_before_the_reset_is_heard_while_paused(spec: Spec) -> None:
     """Linux hands out what came before an RST: the Close in it decides."""
 
-    async def main() -> None:
+    async def one(rest: int) -> None:
         async with relay(spec, options=DEFAULTS) as r:
             data = noise(rest)
             await r.x.send(b"x")
@@ -73,34 +64,28 @@ def test_close_before_the_reset_is_heard_while_paused(
             await r.y.finish()
             assert await r.result() == (rest + 1, 0, "closed", True)
 
-    run_on(loop_name, main())
+    await asyncio.gather(one(1000), one(100_000))
 
 
-@every_end(TCP, WTS_FASTWS)
-def test_orderly_end_with_unread_bytes_loses_none(loop_name: str, spec: Spec) -> None:
+@at_once(TCP, WTS_FASTWS)
+async def test_orderly_end_with_unread_bytes_loses_none(spec: Spec) -> None:
     """Both directions are shut (POLLHUP) while the copy is paused on a slow sink."""
+    data = noise(3_000_000)
+    async with relay(spec, options=DEFAULTS, buffers=262144) as r:
+        await r.y.finish()
+        assert await r.x.read_end() == (b"", "eof")
 
-    async def main() -> None:
-        data = noise(3_000_000)
-        async with relay(spec, options=DEFAULTS, buffers=262144) as r:
-            await r.y.finish()
-            assert await r.x.read_end() == (b"", "eof")
+        async def talk() -> None:
+            await send_all(r.x, [data[i : i + 60000] for i in range(0, 3000000, 60000)])
+            await r.x.finish()
 
-            async def talk() -> None:
-                await send_all(
-                    r.x, [data[i : i + 60000] for i in range(0, 3000000, 60000)]
-                )
-                await r.x.finish()
-
-            talking = asyncio.create_task(talk())
-            await eventually(lambda: not r.copy.a.is_reading)
-            got = await r.y.read(2_500_000)
-            await asyncio.sleep(1.5)
-            rest, how = await r.y.read_end()
-            assert (got + rest == data, how) == (True, "eof")
-            await talking
-            if spec.is_ws:
-                await r.x.leave()
-            assert (await r.result()).is_clean
-
-    run_on(loop_name, main())
+        talking = asyncio.create_task(talk())
+        await eventually(lambda: not r.copy.a.is_reading)
+        got = await r.y.read(2_500_000)
+        await asyncio.sleep(1.5)
+        rest, how = await r.y.read_end()
+        assert (got + rest == data, how) == (True, "eof")
+        await talking
+        if spec.is_ws:
+            await r.x.leave()
+        assert (await r.result()).is_clean

@@ -20,7 +20,7 @@ CLIENTS = 200
 DATA = b"eighteen bytes now"
 
 
-@every_end(TCP, TLS, WTS, Spec(Kind.TLS, WTS.side))
+@every_end(TCP, TLS, WTS)
 def test_reset_that_arrives_together_with_data(loop_name: str, spec: Spec) -> None:
     """200 clients send 18 bytes and reset: every connection is reported lost."""
 

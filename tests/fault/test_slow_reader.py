@@ -9,7 +9,16 @@ from fastws.net.copy import scratch_of
 from fastws.net.ends import CopyOptions
 from fastws.net.stream import Kind
 from tests.support.copying import Relay, give_up, noise, relay, send_all
-from tests.support.ends import STW_FASTWS, TCP, TLS, WTS, WTS_FASTWS, Spec, every_end
+from tests.support.ends import (
+    STW_FASTWS,
+    TCP,
+    TLS,
+    WTS,
+    WTS_FASTWS,
+    Spec,
+    at_once,
+    every_end,
+)
 from tests.support.peers import BINARY, CLOSE, PING
 from tests.support.servers import LOOPS, both_loops, eventually, run_on
 from tests.support.timing import LONG, UNIT
@@ -73,14 +82,11 @@ def test_slow_reader_is_not_killed(loop_name: str) -> None:
     run_on(loop_name, try_all(loop_name, SCALED, 20 * UNIT))
 
 
-@pytest.mark.parametrize("f_first", [False, True], ids=["F later", "F both ways"])
-@every_end(WTS_FASTWS)
-def test_fastws_peer_whose_reader_is_slow_is_waited_for(
-    loop_name: str, spec: Spec, f_first: bool
-) -> None:
+@at_once(WTS_FASTWS)
+async def test_fastws_peer_whose_reader_is_slow_is_waited_for(spec: Spec) -> None:
     """Its kernel has everything; only its pings show that it lives."""
 
-    async def main() -> None:
+    async def one(f_first: bool) -> None:
         async with relay(spec, options=SCALED) as r:
             if f_first:
                 await r.x.finish()
@@ -99,7 +105,7 @@ def test_fastws_peer_whose_reader_is_slow_is_waited_for(
             await r.x.send_close(1000)
             assert (await r.result()).is_clean
 
-    run_on(loop_name, main())
+    await asyncio.gather(one(False), one(True))
 
 
 @pytest.mark.slow

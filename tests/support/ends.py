@@ -7,7 +7,7 @@ peer at its far side (:mod:`tests.support.peers`).
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,10 @@ from fastws.net.tls import fast_tls
 from fastws.net.websocket import Peer, WebSocketStream
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.peers import RawPeer, TlsWire, Wire, WsPeer
-from tests.support.servers import LOOPS
+from tests.support.servers import LOOPS, both_loops, run_on
 from tests.support.timing import SHORT
+
+Check = Callable[["Spec"], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,36 @@ def every_end(*specs: Spec) -> Any:
     """Parametrises ``loop_name`` and ``spec``: all ends, or those given."""
     chosen = specs or tuple(every_spec())
     return pytest.mark.parametrize(("loop_name", "spec"), cases(*chosen))
+
+
+def at_once(*specs: Spec) -> Callable[[Check], Any]:
+    """Makes one test per loop of ``check(spec)``, which runs for all ends together.
+
+    For checks that mostly wait.
+    """
+
+    def decorate(check: Check) -> Any:
+        async def noted(spec: Spec) -> None:
+            try:
+                await check(spec)
+            except BaseException as error:
+                error.add_note(f"end: {spec}")
+                raise
+
+        async def main(loop_name: str) -> None:
+            chosen = [
+                case.values[1] for case in cases(*specs) if case.values[0] == loop_name
+            ]
+            await asyncio.gather(*map(noted, chosen))
+
+        @both_loops
+        def test(loop_name: str) -> None:
+            run_on(loop_name, main(loop_name))
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return decorate
 
 
 def socket_pair(kind: Kind) -> tuple[socket.socket, socket.socket]:

@@ -18,7 +18,7 @@ from tests.support.copying import (
     send_all,
     stalled,
 )
-from tests.support.ends import Spec, every_end, every_spec
+from tests.support.ends import Spec, at_once, every_end, every_spec
 from tests.support.peers import CLOSE
 from tests.support.servers import eventually, run_on
 from tests.support.timing import UNIT
@@ -145,63 +145,54 @@ def test_what_was_read_before_comes_first(loop_name: str, spec: Spec) -> None:
     run_on(loop_name, main())
 
 
-@every_end()
-def test_idle_copy_ends(loop_name: str, spec: Spec) -> None:
-    async def main() -> None:
-        options = replace(QUICK, idle_timeout=2 * UNIT)
-        async with relay(spec, options=options) as r:
-            await r.x.send(b"a")
-            assert await r.y.read(1) == b"a"
-            assert await r.y.read_end() == (b"", "reset")
-            if spec.is_ws:
-                frame = await r.x.next_frame()
-                assert (frame.opcode, frame.code) == (CLOSE, 1001)
-                await r.x.send_close(1001)
-            else:
-                how = "eof" if spec.kind is Kind.UNIX else "reset"
-                assert await r.x.read_end() == (b"", how)
-            r.x.wire.close()
-            assert await r.result() == (1, 0, "idle time-out", False)
-
-    run_on(loop_name, main())
+@at_once(*every_spec())
+async def test_idle_copy_ends(spec: Spec) -> None:
+    options = replace(QUICK, idle_timeout=2 * UNIT)
+    async with relay(spec, options=options) as r:
+        await r.x.send(b"a")
+        assert await r.y.read(1) == b"a"
+        assert await r.y.read_end() == (b"", "reset")
+        if spec.is_ws:
+            frame = await r.x.next_frame()
+            assert (frame.opcode, frame.code) == (CLOSE, 1001)
+            await r.x.send_close(1001)
+        else:
+            how = "eof" if spec.kind is Kind.UNIX else "reset"
+            assert await r.x.read_end() == (b"", how)
+        r.x.wire.close()
+        assert await r.result() == (1, 0, "idle time-out", False)
 
 
-@every_end(*(spec for spec in every_spec() if spec.half_closes))
-def test_half_closed_copy_without_a_byte_is_reset(loop_name: str, spec: Spec) -> None:
-    async def main() -> None:
-        options = replace(QUICK, half_close_timeout=2 * UNIT)
-        async with relay(spec, options=options) as r:
-            await r.x.finish()
-            assert await r.y.read_end() == (b"", "eof")
+@at_once(*(spec for spec in every_spec() if spec.half_closes))
+async def test_half_closed_copy_without_a_byte_is_reset(spec: Spec) -> None:
+    options = replace(QUICK, half_close_timeout=2 * UNIT)
+    async with relay(spec, options=options) as r:
+        await r.x.finish()
+        assert await r.y.read_end() == (b"", "eof")
+        await r.y.send(b"a")
+        assert await r.x.read(1) == b"a"
+        await eventually(r.y.wire.was_reset)  # after the EOF, recv tells no more
+        how = "eof" if spec.kind is Kind.UNIX and not spec.is_ws else "reset"
+        assert await r.x.read_end() == (b"", how)
+        r.x.wire.close()
+        assert await r.result() == (0, 1, "half-close time-out", False)
+
+
+@at_once(*(spec for spec in every_spec() if spec.half_closes))
+async def test_half_closed_copy_with_bytes_lives(spec: Spec) -> None:
+    options = replace(QUICK, half_close_timeout=2 * UNIT)
+    loop = asyncio.get_running_loop()
+    async with relay(spec, options=options) as r:
+        await r.x.finish()
+        until = loop.time() + 5 * UNIT
+        while loop.time() < until:
             await r.y.send(b"a")
             assert await r.x.read(1) == b"a"
-            await eventually(r.y.wire.was_reset)  # after the EOF, recv tells no more
-            how = "eof" if spec.kind is Kind.UNIX and not spec.is_ws else "reset"
-            assert await r.x.read_end() == (b"", how)
-            r.x.wire.close()
-            assert await r.result() == (0, 1, "half-close time-out", False)
-
-    run_on(loop_name, main())
-
-
-@every_end(*(spec for spec in every_spec() if spec.half_closes))
-def test_half_closed_copy_with_bytes_lives(loop_name: str, spec: Spec) -> None:
-    async def main() -> None:
-        options = replace(QUICK, half_close_timeout=2 * UNIT)
-        loop = asyncio.get_running_loop()
-        async with relay(spec, options=options) as r:
-            await r.x.finish()
-            until = loop.time() + 5 * UNIT
-            while loop.time() < until:
-                await r.y.send(b"a")
-                assert await r.x.read(1) == b"a"
-                await asyncio.sleep(UNIT / 2)
-            await r.y.finish()
-            assert await r.x.read_end() == (b"", "eof")
-            await r.x.leave()
-            assert (await r.result()).reason == "closed"
-
-    run_on(loop_name, main())
+            await asyncio.sleep(UNIT / 2)
+        await r.y.finish()
+        assert await r.x.read_end() == (b"", "eof")
+        await r.x.leave()
+        assert (await r.result()).reason == "closed"
 
 
 @every_end()

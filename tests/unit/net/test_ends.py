@@ -14,7 +14,16 @@ import pytest
 from fastws.net.copy import copy_bidirectional
 from fastws.net.ends import CopyOptions, describe_loss
 from tests.support.copying import LINGER, QUICK, give_up, noise, relay, send_all
-from tests.support.ends import TCP, TLS, UNIT_KINDS, WTS, Spec, every_end, open_end
+from tests.support.ends import (
+    TCP,
+    TLS,
+    UNIT_KINDS,
+    WTS,
+    Spec,
+    at_once,
+    every_end,
+    open_end,
+)
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.timing import UNIT
 
@@ -34,47 +43,37 @@ def test_close_notify_ends_both_directions(loop_name: str, spec: Spec) -> None:
     run_on(loop_name, main())
 
 
-@every_end(TLS)
-def test_other_end_has_linger_to_end_after_close_notify(
-    loop_name: str, spec: Spec
-) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with relay(spec) as r:
-            start = loop.time()
-            await r.x.finish()
-            assert await r.y.read_end() == (b"", "eof")
-            await eventually(r.y.wire.was_reset)
-            assert LINGER <= loop.time() - start < 3 * LINGER
-            reason = "a: no end after the TLS end closed"
-            assert await r.result() == (0, 0, reason, False)
-
-    run_on(loop_name, main())
+@at_once(TLS)
+async def test_other_end_has_linger_to_end_after_close_notify(spec: Spec) -> None:
+    loop = asyncio.get_running_loop()
+    async with relay(spec) as r:
+        start = loop.time()
+        await r.x.finish()
+        assert await r.y.read_end() == (b"", "eof")
+        await eventually(r.y.wire.was_reset)
+        assert LINGER <= loop.time() - start < 3 * LINGER
+        reason = "a: no end after the TLS end closed"
+        assert await r.result() == (0, 0, reason, False)
 
 
-@every_end(TLS)
-def test_eof_towards_tls_waits_until_its_peer_is_quiet(
-    loop_name: str, spec: Spec
-) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with relay(spec) as r:
-            await asyncio.sleep(LINGER * 1.5)  # being idle before does not count
-            await r.y.send(b"question")
-            await r.y.finish()
-            assert await r.x.read(8) == b"question"
-            for _ in range(4):
-                await asyncio.sleep(LINGER / 2)
-                await r.x.send(b"answer")
-                assert await r.y.read(6) == b"answer"
-            start = loop.time()
-            assert await r.x.read_end() == (b"", "eof")
-            assert LINGER * 0.7 <= loop.time() - start < 3 * LINGER
-            await r.x.finish()
-            assert await r.y.read_end() == (b"", "eof")
-            assert await r.result() == (24, 8, "closed", True)
-
-    run_on(loop_name, main())
+@at_once(TLS)
+async def test_eof_towards_tls_waits_until_its_peer_is_quiet(spec: Spec) -> None:
+    loop = asyncio.get_running_loop()
+    async with relay(spec) as r:
+        await asyncio.sleep(LINGER * 1.5)  # being idle before does not count
+        await r.y.send(b"question")
+        await r.y.finish()
+        assert await r.x.read(8) == b"question"
+        for _ in range(4):
+            await asyncio.sleep(LINGER / 2)
+            await r.x.send(b"answer")
+            assert await r.y.read(6) == b"answer"
+        start = loop.time()
+        assert await r.x.read_end() == (b"", "eof")
+        assert LINGER * 0.7 <= loop.time() - start < 3 * LINGER
+        await r.x.finish()
+        assert await r.y.read_end() == (b"", "eof")
+        assert await r.result() == (24, 8, "closed", True)
 
 
 @every_end(TLS)
@@ -94,52 +93,42 @@ def test_tls_cut_is_a_reset_where_the_transport_tells(
     run_on(loop_name, main())
 
 
-@every_end(TLS)
-def test_tls_reader_that_is_slow_gets_all_bytes(loop_name: str, spec: Spec) -> None:
+@at_once(TLS)
+async def test_tls_reader_that_is_slow_gets_all_bytes(spec: Spec) -> None:
     """The other end has closed long ago; only then does x begin to read."""
-
-    async def main() -> None:
-        data = noise(3_000_000)
-        options = replace(QUICK, linger=2 * UNIT)
-        async with relay(spec, options=options, buffers=262144) as r:
-            sending = asyncio.create_task(send_all(r.y, [data]))
-            await eventually(lambda: not r.copy.b.is_reading)
-            got = await r.x.read(len(data) // 2)
-            await asyncio.sleep(options.linger * 3)
-            got += await r.x.read(len(data) // 2 - 20_000)
-            await sending
-            await r.y.finish()
-            await asyncio.sleep(options.linger * 3)
-            rest, how = await r.x.read_end()
-            assert (got + rest == data, how) == (True, "eof")
-
-    run_on(loop_name, main())
+    data = noise(3_000_000)
+    options = replace(QUICK, linger=2 * UNIT)
+    async with relay(spec, options=options, buffers=262144) as r:
+        sending = asyncio.create_task(send_all(r.y, [data]))
+        await eventually(lambda: not r.copy.b.is_reading)
+        got = await r.x.read(len(data) // 2)
+        await asyncio.sleep(options.linger * 3)
+        got += await r.x.read(len(data) // 2 - 20_000)
+        await sending
+        await r.y.finish()
+        await asyncio.sleep(options.linger * 3)
+        rest, how = await r.x.read_end()
+        assert (got + rest == data, how) == (True, "eof")
 
 
-@every_end(TLS, Spec(TLS.kind, WTS.side))
-def test_slow_sink_of_a_tls_source_is_waited_for(loop_name: str, spec: Spec) -> None:
+@at_once(TLS, Spec(TLS.kind, WTS.side))
+async def test_slow_sink_of_a_tls_source_is_waited_for(spec: Spec) -> None:
     """x says all it has and ends; y reads after more than linger."""
+    data = noise(2_000_000)
+    options = replace(QUICK, linger=2 * UNIT)
+    async with relay(spec, options=options, buffers=262144) as r:
 
-    async def main() -> None:
-        data = noise(2_000_000)
-        options = replace(QUICK, linger=2 * UNIT)
-        async with relay(spec, options=options, buffers=262144) as r:
+        async def talk() -> None:
+            await send_all(r.x, [data[i : i + 50000] for i in range(0, 2000000, 50000)])
+            await r.x.finish()
 
-            async def talk() -> None:
-                await send_all(
-                    r.x, [data[i : i + 50000] for i in range(0, 2000000, 50000)]
-                )
-                await r.x.finish()
-
-            talking = asyncio.create_task(talk())
-            await eventually(lambda: not r.copy.a.is_reading)
-            got = await r.y.read(1_500_000)
-            await asyncio.sleep(options.linger * 3)
-            rest, how = await r.y.read_end()
-            assert (got + rest == data, how) == (True, "eof")
-            await talking
-
-    run_on(loop_name, main())
+        talking = asyncio.create_task(talk())
+        await eventually(lambda: not r.copy.a.is_reading)
+        got = await r.y.read(1_500_000)
+        await asyncio.sleep(options.linger * 3)
+        rest, how = await r.y.read_end()
+        assert (got + rest == data, how) == (True, "eof")
+        await talking
 
 
 @every_end(*UNIT_KINDS)
