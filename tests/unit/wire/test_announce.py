@@ -175,9 +175,10 @@ def test_reject_answer_to_another_id():
     assert check_answer([ANSWER], "0123456789abcdee") is None
 
 
-def documented_dumps() -> list[bytes]:
-    """Every hex dump of docs/wire.md, in order; the two columns must agree."""
+def documented_dumps(heading: str) -> list[bytes]:
+    """Every hex dump of a part of docs/wire.md, in order; both columns must agree."""
     text = (Path(__file__).parents[3] / "docs" / "wire.md").read_text("utf-8")
+    text = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     dumps = []
     for block in re.findall(r"```\n(0000  .*?)```", text, re.DOTALL):
         data = b""
@@ -214,4 +215,23 @@ def test_documented_conversation():
         end.send_text(announce.SIGNAL_RESET.decode())
         end.send_close(CloseCode.INTERNAL_ERROR)
         expected += [bytes(frame) for frame in end.data_to_send()]
-    assert documented_dumps() == expected
+    assert documented_dumps("A whole conversation") == expected
+
+
+def test_documented_datagrams():
+    offer = parse_offer([format_offer(ID, "udp")])
+    text = (Path(__file__).parents[3] / "docs" / "wire.md").read_text("utf-8")
+    assert f"| `X-Fastws: {format_offer(ID, 'udp')}` |" in text
+    assert f"| `X-Fastws: {format_answer(offer)}` |" in text
+    client = Connection(Side.CLIENT, key_source=lambda: bytes.fromhex("37fa213d"))
+    server = Connection(Side.SERVER)
+    client.send_text(announce.SIGNAL_CONFIRM.decode())
+    client.send_binary(b"ping")
+    client.send_binary(b"")
+    server.send_binary(b"pong")
+    client.send_close()
+    *first, close = [bytes(frame) for frame in client.data_to_send()]
+    server.receive_data(close)
+    answers = [bytes(frame) for frame in server.data_to_send()[:2]]
+    expected = [*first, answers[0], close, answers[1]]
+    assert documented_dumps("Datagrams") == expected
