@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.certs import certs
-from tests.support.cli import Fastws, eventually, run_fastws, wts
+from tests.support.cli import Fastws, eventually, wts
 from tests.support.datagrams import UdpService, ask, free_udp_port, is_silent
 from tests.support.datagrams import udp_client as connect
 from tests.support.rawws import (
@@ -464,31 +464,6 @@ def test_unknown_name_of_the_target_is_502() -> None:
         with pytest.raises(AssertionError, match=r"status=50[24]"):
             with upgraded(far.port):
                 pass
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "text"),
-    [
-        (("stw", "udp:x", "ws://h/"), 2, "write udp:PORT"),
-        (("stw", "udp:1", "ws://h/", "--oneshot"), 78, "--oneshot: means nothing"),
-        (("stw", "udp:1", "ws://h/", "--udp-idle", "0"), 78, "must be more than 0"),
-        (("stw", "udp:1", "ws://h/", "--idle-timeout", "9"), 78, "use udp_idle"),
-        (("wts", "udp:1", "h:1"), 78, "LISTEN: WebSockets come over TCP"),
-        (("wts", "1", "udp:53"), 2, "write udp:127.0.0.1:53"),
-        (("stw", "udp:1", "ws://h/", "--workers", "2"), 78, "TCP and unix sockets"),
-    ],
-)
-def test_mistakes_are_named(arguments: tuple[str, ...], status: int, text: str) -> None:
-    done = run_fastws(*arguments)
-    assert (done.returncode, text in done.stderr) == (status, True), done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 4
-
-
-def test_port_in_use_is_named() -> None:
-    with UdpService() as service:
-        done = run_fastws("stw", f"udp:127.0.0.1:{service.port}", "ws://h/")
-    assert done.returncode == 1
-    assert f"udp:127.0.0.1:{service.port}: address already in use" in done.stderr
 
 
 def test_bad_frames_end_one_flow_only(far: Fastws) -> None:
