@@ -25,6 +25,7 @@ logger = logging.getLogger("fastws.net")
 
 MAX_DATAGRAM = 65535  # bytes of the largest UDP payload there is, and some to spare
 BATCH = 64  # datagrams read before others get their turn
+_PATIENCE = 8  # turns until a small batch is tried larger
 _PENDING = 64  # datagrams that wait for a flow to open
 _PENDING_SIZE = 256 * 1024  # bytes of these
 _WARN_EVERY = 60.0  # seconds between two warnings of one kind
@@ -142,6 +143,36 @@ class UdpPeer(DatagramEnd):
         self._listener.forget(self)
 
 
+class Pace:
+    """How many datagrams to ask for in one turn: one, or as many as there are.
+
+    To ask once more than there is costs a system call and an exception. So a socket
+    whose turns bring single datagrams is asked for one, and now and then for more.
+
+    Attributes:
+        batch: 1 or ``BATCH``.
+    """
+
+    __slots__ = ("_turns", "batch")
+
+    def __init__(self) -> None:
+        self.batch = BATCH
+        self._turns = 0
+
+    def reached(self) -> None:
+        """All that was asked for has come: there may be more."""
+        self._turns += 1
+        if self._turns >= _PATIENCE:
+            self._turns = 0
+            self.batch = BATCH
+
+    def fell_short(self, count: int) -> None:
+        """Only ``count`` have come."""
+        if count < 2:
+            self._turns = 0
+            self.batch = 1
+
+
 class UdpListener:
     """Accepts datagrams and runs a handler for each source, in its own task.
 
@@ -178,6 +209,7 @@ class UdpListener:
         self._loop: Any = None
         self._memory = bytearray(MAX_DATAGRAM)
         self._view = memoryview(self._memory)
+        self._pace = Pace()
         self._warned_at = -_WARN_EVERY
 
     @property
@@ -240,10 +272,12 @@ class UdpListener:
         """Receive what waits, at most ``BATCH``."""
         receive, memory, view = sock.recvfrom_into, self._memory, self._view
         touched: list[Sink] = []
-        for _ in range(BATCH):
+        pace = self._pace
+        for count in range(pace.batch):
             try:
                 size, address = receive(memory)
             except BlockingIOError:
+                pace.fell_short(count)
                 break
             except OSError:  # ICMP, where the system tells unconnected sockets
                 self.errors += 1
@@ -254,6 +288,8 @@ class UdpListener:
                 self._receive_early(sock, address, peer, view[:size])
             elif sink.datagram_received(view[:size]):
                 touched.append(sink)
+        else:
+            pace.reached()
         for sink in touched:
             sink.flush()
 
@@ -316,7 +352,7 @@ class UdpSocket(DatagramEnd):
         sock: connected, non-blocking; owned.
     """
 
-    __slots__ = ("_is_reading", "_loop", "_sink", "_sock")
+    __slots__ = ("_is_reading", "_loop", "_pace", "_sink", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
@@ -324,6 +360,7 @@ class UdpSocket(DatagramEnd):
         self._loop = asyncio.get_running_loop()
         self._sink: Sink | None = None
         self._is_reading = False
+        self._pace = Pace()
 
     def attach(self, sink: Sink) -> None:
         self._sink = sink
@@ -336,10 +373,12 @@ class UdpSocket(DatagramEnd):
         receive = self._sock.recv_into
         memory = _memory
         view, is_dirty = _view, False
-        for _ in range(BATCH):
+        pace = self._pace
+        for count in range(pace.batch):
             try:
                 size = receive(memory)
             except BlockingIOError:
+                pace.fell_short(count)
                 break
             except OSError as exc:
                 self.count(exc)  # ICMP: nobody listens there now
@@ -347,6 +386,8 @@ class UdpSocket(DatagramEnd):
             is_dirty = sink.datagram_received(view[:size]) or is_dirty
             if not self._is_reading:
                 return
+        else:
+            pace.reached()
         if is_dirty:
             sink.flush()
 
