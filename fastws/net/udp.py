@@ -231,8 +231,12 @@ class UdpListener:
         """Begin to receive, on the running loop."""
         self._loop = asyncio.get_running_loop()
         for sock in self._socks:
-            peers = self._peers[sock]
-            self._loop.add_reader(sock.fileno(), self._read, sock, peers)
+            self._watch(sock)
+
+    def _watch(self, sock: socket.socket) -> None:
+        """Begin to read, or begin anew."""
+        self._loop.remove_reader(sock.fileno())
+        self._loop.add_reader(sock.fileno(), self._read, sock, self._peers[sock])
 
     def close(self) -> None:
         """Take no new sources; open flows run on. Idempotent."""
@@ -281,7 +285,8 @@ class UdpListener:
                 break
             except OSError:  # ICMP, where the system tells unconnected sockets
                 self.errors += 1
-                continue
+                self._watch(sock)  # libuv stops at an error
+                break
             peer = peers.get(address)
             sink = None if peer is None else peer.sink
             if sink is None:
@@ -379,10 +384,13 @@ class UdpSocket(DatagramEnd):
                 size = receive(memory)
             except BlockingIOError:
                 pace.fell_short(count)
+                if not count:
+                    self._rearm()
                 break
             except OSError as exc:
                 self.count(exc)  # ICMP: nobody listens there now
-                continue
+                self._rearm()
+                break
             is_dirty = sink.datagram_received(view[:size]) or is_dirty
             if not self._is_reading:
                 return
@@ -391,7 +399,25 @@ class UdpSocket(DatagramEnd):
         if is_dirty:
             sink.flush()
 
+    def _rearm(self) -> None:
+        """libuv stops watching a descriptor that had an error: begin anew.
+
+        The error itself may be gone, met by a send that came before this turn.
+        """
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.add_reader(self._sock.fileno(), self._read)
+
     def send(self, data: memoryview) -> bool:
+        try:
+            self._sock.send(data)
+        except ConnectionRefusedError as exc:  # met by an earlier one (udp(7))
+            self.count(exc)
+            return self._send_again(data)
+        except OSError as exc:
+            return self.count(exc)
+        return True
+
+    def _send_again(self, data: memoryview) -> bool:
         try:
             self._sock.send(data)
         except OSError as exc:
