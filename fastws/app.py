@@ -9,21 +9,19 @@ import gc
 import importlib
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from fastws._backend import BACKEND
 from fastws._version import __version__
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.exceptions import ConfigError, FastwsError
+from fastws.signals import Signals, WorkerSignals, waking
 from fastws.watch import Watch, reload, reload_part
-from fastws.workers import DRAIN, RELOAD, RESET, Crew
+from fastws.workers import Crew
 
 if TYPE_CHECKING:
     from fastws.modes.runner import Runner
@@ -185,75 +183,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return module.new_event_loop  # type: ignore[no-any-return]
 
 
-class Signals:
-    """What signals ask for: a drain, then a reset; SIGHUP reads files again.
-
-    The handlers outlive the loop, so that a late signal is never the system's own
-    "terminate". Only the main thread may have handlers: elsewhere nothing is set.
-
-    Args:
-        first: set by the first SIGTERM or SIGINT.
-        reload: called in the loop for a SIGHUP.
-    """
-
-    def __init__(self, first: asyncio.Event | None, reload: Callable[[], None]) -> None:
-        self.first = first or asyncio.Event()
-        self.second = asyncio.Event()
-        self._reload = reload
-        self._loop = asyncio.get_running_loop()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._stop)
-            if hasattr(signal, "SIGHUP"):  # not on Windows
-                signal.signal(signal.SIGHUP, self._hang_up)
-
-    def _in_loop(self, call: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call)
-        except RuntimeError:
-            pass  # the loop is closed: everything has ended already
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._in_loop(self._set_next)
-
-    def _set_next(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
-
-    def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        self._in_loop(self._reload)
-
-
-class WorkerSignals(Signals):
-    """The same for a worker: what the parent says counts.
-
-    A signal that comes to the worker itself may be one that the parent got too; it
-    is never the second one.
-
-    Args:
-        orders: descriptor to read orders from, see :mod:`fastws.workers`.
-        reload: as above.
-    """
-
-    def __init__(self, orders: int, reload: Callable[[], None]) -> None:
-        super().__init__(None, reload)
-        self._orders = orders
-        self._loop.add_reader(orders, self._obey)
-
-    def _set_next(self) -> None:
-        self.first.set()
-
-    def _obey(self) -> None:
-        orders = os.read(self._orders, 64)
-        if not orders:  # the parent is gone
-            self._loop.remove_reader(self._orders)
-        if not orders or DRAIN in orders or RESET in orders:
-            self.first.set()
-        if RESET in orders:
-            self.second.set()
-        if RELOAD in orders:
-            self._reload()
-
-
 async def _serve(
     runners: list["Runner"],
     make_signals: Callable[[Callable[[], None]], Signals],
@@ -269,6 +198,16 @@ async def _serve(
             reload(runners)
 
     signals = make_signals(hang_up)
+    with waking(asyncio.get_running_loop()):
+        await _serve_until(signals, runners, say, idle_exit)
+
+
+async def _serve_until(
+    signals: Signals,
+    runners: list["Runner"],
+    say: Callable[[], None] | None,
+    idle_exit: float,
+) -> None:
     for runner in runners:
         if runner.once is not None:
             runner.once.on_end = signals.first.set

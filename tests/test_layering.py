@@ -128,7 +128,11 @@ LAYERS: list[dict[str, list[str]]] = [
             "__init__",
         ],
     },
-    {"app": ["watch", "workers", "app"], "asgi": ["asgi"], "testing": ["testing"]},
+    {
+        "app": ["watch", "workers", "signals", "app"],
+        "asgi": ["asgi"],
+        "testing": ["testing"],
+    },
     {
         "cli": [
             "log",

@@ -18,9 +18,10 @@ from fastws.exceptions import ConfigError, ListenError
 from fastws.modes.parts import Part
 from fastws.modes.tcp_to_ws import TcpToWsRunner
 from fastws.modes.ws_to_tcp import WsToTcpRunner
+from fastws.signals import Signals, waking
 from tests.support.certs import certs
 from tests.support.servers import free_port
-from tests.support.timing import LONG, SHORT
+from tests.support.timing import LONG, SHORT, UNIT
 
 unix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
 
@@ -125,7 +126,7 @@ def test_signals_are_counted_and_outlive_the_loop() -> None:
     calls: list[str] = []
 
     async def main() -> None:
-        signals = app.Signals(asyncio.Event(), lambda: calls.append("reload"))
+        signals = Signals(asyncio.Event(), lambda: calls.append("reload"))
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(signals.first.wait(), SHORT)
@@ -137,6 +138,33 @@ def test_signals_are_counted_and_outlive_the_loop() -> None:
     assert calls == ["reload"]
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         os.kill(os.getpid(), getattr(signal, name))  # nothing happens any more
+
+
+@unix_only
+def test_a_signal_ends_the_wait_of_the_loop_whenever_it_comes() -> None:
+    """One that does not interrupt the wait: here another thread gets it."""
+
+    async def main() -> None:
+        signals = Signals(asyncio.Event(), lambda: None)
+        over = threading.Event()
+        thread = threading.Thread(target=over.wait)
+        thread.start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        loop = asyncio.get_running_loop()
+        timer = threading.Timer(UNIT, signal.pthread_kill, (thread.ident, 15))
+        late: list[int] = []
+        slow = loop.call_later(SHORT, late.append, 1)
+        try:
+            with waking(loop):
+                timer.start()
+                await signals.first.wait()
+            assert not late
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+            slow.cancel()
+            over.set()
+
+    asyncio.run(main())
 
 
 def test_reload_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
