@@ -39,7 +39,7 @@ demo: $(VENV)/.built ## build, then push real data through wts and stw and show 
 # concerns the codec, and one pass through the command line, on the pure twin,
 # the latter on the stock event loop.
 test: export FASTWS_REQUIRE_SPEEDUPS = 1
-test: $(VENV)/.built $(VENV)/.test ## build, then run the test suite on both twins
+test: $(VENV)/.built $(VENV)/.test $(VENV)/.node ## build, then run the test suite on both twins
 	$(BIN)/python -m pytest $(QUICK)
 	FASTWS_PURE=1 $(BIN)/python -m pytest $(QUICK) tests/unit tests/parity tests/property
 	FASTWS_PURE=1 FASTWS_LOOP=asyncio $(BIN)/python -m pytest $(QUICK) tests/e2e
@@ -122,3 +122,11 @@ $(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.release: $(VEN
 	@echo "installing what $* needs"
 	@$(call requires,$*)
 	@touch $@
+
+# The tests beside Node.js are skipped where npm or its registry is out of reach;
+# the next make tries again.
+$(VENV)/.node: tests/node/package.json tests/node/package-lock.json $(VENV)/.venv
+	@mkdir -p $(VENV)/node && cp tests/node/package.json tests/node/package-lock.json $(VENV)/node
+	@if ! command -v npm >/dev/null; then echo "make: no npm found, so nothing runs beside Node.js; on Debian: apt install nodejs npm" >&2; \
+	elif npm ci --prefix $(VENV)/node --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null; then touch $@; \
+	else echo "make: npm failed, so nothing runs beside Node.js" >&2; fi

@@ -1,7 +1,8 @@
 // The connection of noVNC's client library, without its screen: the handshake of
 // RFC 6143 up to the desktop's name, which is printed.
-// node --experimental-websocket novnc_client.js PACKAGE URL
+// node novnc_client.js PACKAGE URL
 globalThis.window = globalThis;
+globalThis.WebSocket ??= require("ws"); // before Node.js 22
 const Websock = require(process.argv[2] + "/lib/websock.js").default;
 
 const sock = new Websock();

@@ -1,17 +1,12 @@
-"""noVNC's client library reaches a raw RFB server through wts.
+"""noVNC's client library reaches a raw RFB server through wts."""
 
-Runs where Node.js 20.10 or newer is installed and ``NOVNC_HOME`` names a directory in
-which ``npm install @novnc/novnc@1.5.0`` was done.
-"""
-
-import os
 import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.recipes.kit import program, run
+from tests.support import node
 from tests.support.cli import wts
 from tests.support.services import Service, read_exactly
 
@@ -33,22 +28,10 @@ def rfb(sock: Any) -> None:
     assert sock.recv(1) == b""
 
 
-def package() -> Path:
-    """Where npm put noVNC; skips the test if nowhere."""
-    home = os.environ.get("NOVNC_HOME")
-    if not home:
-        pytest.skip("NOVNC_HOME does not name where @novnc/novnc is installed")
-    place = Path(home) / "node_modules" / "@novnc" / "novnc"
-    if not (place / "lib" / "websock.js").exists():
-        pytest.fail(f"no @novnc/novnc 1.5 in {home}")
-    return place
-
-
 def test_novnc_reads_the_name_of_the_desktop() -> None:
-    node, place = program("node"), package()
-    script = str(Path(__file__).with_name("novnc_client.js"))
+    script = Path(__file__).with_name("novnc_client.js")
+    package = str(node.PLACE / "@novnc" / "novnc")
     with Service(rfb) as service, wts(service.port) as far:
-        command = [node, "--experimental-websocket", script, str(place), far.url]
-        said = run(*command)
-        assert said.decode("utf-8").encode("latin-1") == b"1024x768 " + NAME + b"\n"
+        said = node.run(script, package, far.url)
+        assert said.encode("latin-1") == b"1024x768 " + NAME + b"\n"
         far.wait_for("wts .* closed$")
