@@ -55,6 +55,7 @@ class RemoteProtocolError(ProtocolError):
         close_code: WebSocket close code to send (RFC 6455 section 7.4), or ``None``.
         http_status: HTTP status to answer with, or ``None``.
         headers: extra fields for that answer (426 needs ``Sec-WebSocket-Version``).
+        socks_reply: SOCKS5 reply to answer with (RFC 1928 section 6), or ``None``.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class RemoteProtocolError(ProtocolError):
         close_code: int | None = None,
         http_status: int | None = None,
         headers: tuple[tuple[str, str], ...] = (),
+        socks_reply: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.close_code = close_code
         self.http_status = http_status
         self.headers = headers
+        self.socks_reply = socks_reply
 
     def __str__(self) -> str:
         return self.reason
