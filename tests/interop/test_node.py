@@ -191,7 +191,7 @@ def test_end_of_the_server(
 def test_late_answer_is_waited_for(server: node.Script) -> None:
     """It never hears of the end before that: the Close comes after --linger."""
     url = f"ws://127.0.0.1:{server.port}/"
-    with stw(url, "--linger", units(12)) as near, connect(near.port) as sock:
+    with stw(url, "--linger", units(15)) as near, connect(near.port) as sock:
         sock.sendall(b"late %d" % (2 * UNIT * 1000))
         sock.shutdown(socket.SHUT_WR)
         assert read_to_end(sock) == b"late answer"
