@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fastws._backend import BACKEND
 from fastws._version import __version__
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
+from fastws.config.secret_file import SecretFile
 from fastws.exceptions import ConfigError, FastwsError
 from fastws.signals import Signals, WorkerSignals, waking
 from fastws.watch import Watch, reload, reload_part
@@ -55,6 +56,7 @@ def run(
     workers: int = 1,
     idle_exit: float = 0.0,
     ready: Callable[[], None] | None = None,
+    secrets: Sequence[SecretFile] = (),
 ) -> int:
     """Run specs until a signal or ``stop``; the command line's main loop.
 
@@ -66,6 +68,7 @@ def run(
         workers: processes that share the work.
         idle_exit: seconds without a connection after which to end; 0 for never.
         ready: called when all listen, in the first process.
+        secrets: files that values of the specs came from, to be read again.
 
     Returns:
         The exit status: 0 after a drain, 78 when a value names something wrong, 1
@@ -75,6 +78,7 @@ def run(
     try:
         check_workers(specs, workers, idle_exit)
         for runner in runners:
+            runner.secrets = secrets
             runner.open(workers) if workers > 1 else runner.open()
     except ConfigError as error:
         logger.error("%s", error)

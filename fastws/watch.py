@@ -27,6 +27,9 @@ def reload(runners: Sequence["Runner"]) -> None:
 
 def reload_part(mode: str, part: "Part") -> None:
     """Read one part again and log what came of it."""
+    if not part.is_lasting:
+        logger.info("%s: %s: nothing reloaded: a pipe is read once", mode, part.name)
+        return
     try:
         part.load()
     except ConfigError as error:

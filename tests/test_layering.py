@@ -61,6 +61,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "schema",
             "pairs",
             "options",
+            "secret_file",
             "load",
             "__init__",
         ],

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from fastws.config.options import FLAG, MODES, OPTIONS, Option, options_of
 from fastws.config.pairs import expand
 from fastws.config.schema import ModeSpec
+from fastws.config.secret_file import NOTHING, SecretFile
 from fastws.exceptions import ConfigError, FastwsError
 
 if TYPE_CHECKING:
@@ -101,10 +102,20 @@ class ModeOption(click.Option):
         if value is not None:
             raise Misconfigured(f"{variable}: {self.row.variable} is set too")
         try:
-            return Path(name).read_text("utf-8")
+            text = Path(name).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "is not UTF-8"
             raise Misconfigured(f"{variable}: {name}: {reason}") from None
+        if not text.strip():
+            raise Misconfigured(f"{variable}: {name}: {NOTHING}")
+        return text
+
+    def file_of(self, ctx: click.Context) -> SecretFile | None:
+        """The file that the value came from, if it came from one."""
+        variable = self.row.file_variable(self.mode)
+        if not variable or self.place(ctx) != variable:
+            return None
+        return SecretFile(self.row, variable, os.environ[variable])
 
     def place(self, ctx: click.Context | None) -> str:
         """Where the value came from: the flag or the variable."""
@@ -267,6 +278,10 @@ class ModeCommand(click.Command):
         names = ("log_level", "log_format", "workers")
         process = {name: values.pop(name) for name in names}
         pairs = values.pop("also", ())
+        rows = (param for param in self.params if isinstance(param, ModeOption))
+        files = (row.file_of(ctx) for row in rows)
+        if secrets := [file for file in files if file is not None]:
+            process["secrets"] = secrets
         try:
             more = self.prepare(ctx, values, process)
             self.require(ctx, {**values, **more})

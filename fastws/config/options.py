@@ -264,6 +264,12 @@ OPTIONS: Sequence[Option] = (
         secret=True,
     ),
     Option(
+        "--proxy-ca",
+        FILE,
+        _OUT,
+        "authorities (PEM) of an https:// proxy instead of the system's",
+    ),
+    Option(
         "--retry",
         Kind("COUNT", parse_count),
         _OUT,

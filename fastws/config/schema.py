@@ -153,6 +153,7 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             only) or ``close`` at once.
         proxy: what connects on our behalf; text is parsed. Without it the variables
             of the process may name one, see :mod:`fastws.config.proxy`.
+        proxy_ca: PEM file of authorities to trust for an https proxy.
         retry: attempts for one TCP client, within ``connect_timeout``.
         header_file: further fields of the request, read again for each.
         bearer: token of the Authorization field.
@@ -174,6 +175,7 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connect_to: Parsed[ConnectTo | None] = None  # type: ignore[assignment]
     on_eof: Literal["hold", "close"] = "hold"
     proxy: Parsed[ProxyUrl | None] = None  # type: ignore[assignment]
+    proxy_ca: str | None = None
     retry: int = 1
     header_file: str | None = None
     bearer: str | None = None
@@ -213,6 +215,8 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def _check_way_out(self) -> None:
         if self.proxy is not None:
             parse_field(self, "proxy", ProxyUrl)
+            if self.proxy.scheme != "https":
+                refuse(self, ("proxy_ca",), "only means something with an https proxy")
         if not is_count(self.retry) or not 1 <= self.retry <= 100:
             raise ConfigError("retry", "must be a whole number from 1 to 100")
         check_text(self, "source", f.parse_source)

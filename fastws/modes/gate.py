@@ -5,6 +5,7 @@ A runner has a gate only when an option asks for one; without, nothing here runs
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -56,11 +57,15 @@ class Gate:
         if spec.auth_basic is not None:
             self.users = Users(spec.auth_basic)
             _naming("--auth-basic", self.users.load)
-        if spec.auth_token or self.users is not None:
-            self.auth = Auth(spec.auth_token, self.users)
+        self.set_tokens(spec.auth_token)
         self.site: Site | None = None
         if spec.web is not None:
             self.site = _naming("--web", partial(Site, spec.web))
+
+    def set_tokens(self, tokens: Sequence[str]) -> None:
+        """Let these bearer tokens in, and no others, from now on."""
+        if tokens or self.users is not None:
+            self.auth = Auth(tokens, self.users)
 
     def load_users(self) -> None:
         """Read the users file again.

@@ -1,7 +1,16 @@
 """What a runner has read from files, and can read again while it runs."""
 
 import os
+import stat
 from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from fastws.config.schema import ModeSpec
+from fastws.config.secret_file import SecretFile
+from fastws.exceptions import ConfigError
+from fastws.net.tls import explain_os
 
 
 class Part:
@@ -33,6 +42,11 @@ class Part:
         before, self._seen = self._seen, self._look()
         return self._seen != before
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether its files can be read again: a pipe gives what it has but once."""
+        return not any(map(is_pipe, self.paths))
+
     def _look(self) -> list[tuple[object, ...]]:
         return [state_of(path) for path in self.paths]
 
@@ -59,3 +73,32 @@ def state_of(path: str) -> tuple[object, ...]:
     except OSError as error:  # not there: that too is a state
         state.append(error.errno)
     return tuple(state)
+
+
+def is_pipe(path: str) -> bool:
+    """Whether opening ``path`` once more could wait for a writer."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def read_secret(secret: SecretFile, spec: ModeSpec) -> ModeSpec:
+    """The spec with what the file holds now.
+
+    Raises:
+        ConfigError: it cannot be read or used; texts never repeat what it holds.
+    """
+    try:
+        text = Path(secret.path).read_text("utf-8")
+        value = secret.parse(text)
+        return msgspec.structs.replace(spec, **{secret.option.attribute: value})
+    except OSError as error:
+        reason = f"cannot be read: {explain_os(error)}"
+        raise ConfigError(secret.place, reason) from error
+    except UnicodeDecodeError:
+        raise ConfigError(secret.place, "is not UTF-8") from None
+    except ConfigError as error:
+        raise ConfigError(secret.place, error.reason) from None
+    except ValueError as error:
+        raise ConfigError(secret.place, str(error)) from None

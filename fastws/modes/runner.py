@@ -11,13 +11,15 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from fastws._consts import DRAIN_SPREAD, MAX_CONNECTIONS
 from fastws.config.endpoint import Listen
 from fastws.config.schema import ModeSpec
+from fastws.config.secret_file import SecretFile
 from fastws.exceptions import ConfigError
-from fastws.modes.parts import Part
+from fastws.modes.parts import Part, read_secret
 from fastws.net.ageing import Ageing
 from fastws.net.bind import open_listeners, share_listeners
 from fastws.net.copy import CopyResult, copy_bidirectional
@@ -111,6 +113,7 @@ class Runner:
         copies: the connections that are being served.
         once: where there is only one to serve.
         parts: what was read from files, and can be read again.
+        secrets: files with values of the spec.
         listeners: one for each worker.
         listener: the one of this process.
     """
@@ -130,6 +133,7 @@ class Runner:
         if spec.max_connection_age:
             self.copies = Ageing(spec.max_connection_age)
         self.parts: list[Part] = []
+        self.secrets: Sequence[SecretFile] = ()
         self.listeners: list[Any] = []
         self.listener: Any = None
         self.is_given = listen.kind in ("stdio", "inetd")
@@ -170,6 +174,17 @@ class Runner:
         """
         raise NotImplementedError
 
+    def adopt(self, spec: ModeSpec) -> None:
+        """Use a spec with other secrets, for connections from now on.
+
+        Raises:
+            ConfigError: it cannot be used; nothing was changed.
+        """
+        self.spec = spec
+
+    def _load_secret(self, secret: SecretFile) -> None:
+        self.adopt(read_secret(secret, self.spec))
+
     # -- life ----------------------------------------------------------------------
 
     def open(self, workers: int = 1) -> None:
@@ -186,6 +201,10 @@ class Runner:
         self.parts.append(
             Part("certificates and keys", self.tls_files(), self.load_tls)
         )
+        for secret in self.secrets:
+            name = f"the value of {secret.option.flag}"
+            load = partial(self._load_secret, secret)
+            self.parts.append(Part(name, [secret.path], load))
         limit = self._limit_connections(raise_nofile_limit())
         self.listeners = self.make_listeners(limit, workers, options)
         self.listener = self.listeners[0]

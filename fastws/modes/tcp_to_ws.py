@@ -68,10 +68,17 @@ class TcpToWsRunner(Runner):
             )
 
     def tls_files(self) -> tuple[str | None, ...]:
-        return self.spec.ca, self.spec.cert, self.spec.key
+        spec = self.spec
+        return spec.ca, spec.cert, spec.key, spec.proxy_ca
 
     def load_tls(self) -> None:
-        self.dialer.tls = self._tls()
+        self.dialer = make_dialer(self.spec, self._tls())
+
+    def adopt(self, spec: TcpToWs) -> None:  # type: ignore[override]
+        self.dialer = make_dialer(spec, self.dialer.tls)
+        file = self.header_file
+        self.upgrader = make_upgrader(spec, file.fields if file is not None else ())
+        self.spec = spec
 
     def describe(self) -> str:
         text = self.spec.upstream.display

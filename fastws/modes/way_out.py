@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import Any, TypeVar
 
-from fastws.config.proxy import proxy_from_environment
+from fastws.config.proxy import ProxyUrl, proxy_from_environment
 from fastws.config.schema import TcpToWs
 from fastws.exceptions import (
     ConfigError,
@@ -18,9 +18,11 @@ from fastws.exceptions import (
     NoUpstream,
 )
 from fastws.modes.header_file import HeaderFile
+from fastws.modes.runner import naming_options
 from fastws.net.backoff import Backoff
 from fastws.net.dial import Dialer, Outlet
 from fastws.net.proxy import ProxyDialer
+from fastws.net.tls import client_context
 from fastws.net.upgrade import Upgrader
 from fastws.typing import HeaderList
 
@@ -59,8 +61,16 @@ def make_dialer(spec: TcpToWs, tls: SSLContext | None) -> Dialer:
         proxy=proxy.address,
         user=proxy.user,
         password=proxy.password,
+        proxy_tls=_proxy_tls(spec, proxy),
         **options,
     )
+
+
+def _proxy_tls(spec: TcpToWs, proxy: ProxyUrl) -> SSLContext | None:
+    if proxy.scheme != "https" or spec.proxy_ca is None:
+        return None
+    with naming_options(spec, "proxy_ca"):
+        return client_context(ca=spec.proxy_ca)
 
 
 def _outlet(spec: TcpToWs) -> Outlet | None:

@@ -137,6 +137,11 @@ class WsToTcpRunner(Runner):
         for listener in self.listeners:
             listener.tls = listen
 
+    def adopt(self, spec: WsToTcp) -> None:  # type: ignore[override]
+        if self.gate is not None:
+            self.gate.set_tokens(spec.auth_token)
+        self.spec = spec
+
     def describe(self) -> str:
         spec = self.spec
         parts = [str(target) for target in spec.targets]

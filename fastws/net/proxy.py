@@ -41,6 +41,8 @@ class ProxyDialer(Dialer):
         proxy: ``(host, port)`` of the proxy.
         user: for the proxy, empty for none.
         password: for the proxy.
+        proxy_tls: what an https proxy is verified with (retained); without it the
+            system's authorities.
         options: as for :class:`Dialer`; ``connect_timeout`` includes the proxy's
             answer, ``outlet`` is the way to the proxy.
     """
@@ -63,6 +65,7 @@ class ProxyDialer(Dialer):
         proxy: tuple[str, int],
         user: str = "",
         password: str = "",
+        proxy_tls: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
         super().__init__(address, **options)
@@ -74,7 +77,7 @@ class ProxyDialer(Dialer):
             tcp_user_timeout=self.tcp_user_timeout,
             outlet=self.outlet,
         )
-        self._tls_hop = client_context() if scheme == "https" else None
+        self._tls_hop = (proxy_tls or client_context()) if scheme == "https" else None
         self._user = user
         self._password = password
         self.scheme = scheme

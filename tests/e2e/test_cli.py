@@ -18,29 +18,11 @@ from click.testing import CliRunner, Result
 import fastws
 from fastws.cli.main import cli
 from fastws.config.schema import ModeSpec
+from tests.support.cli import clean_environment, run_fastws
 from tests.support.timing import LONG
 
 STW = ("stw", "7000", "wss://edge.example/t")
 WTS = ("wts", "8080", "127.0.0.1:22")
-
-
-def clean_environment(**variables: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("FASTWS_")}
-    return {**kept, "PYTHONIOENCODING": "utf-8", **variables}
-
-
-def fastws_process(
-    *arguments: str, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fastws", *arguments],
-        env=clean_environment(**variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=LONG,
-        check=False,
-    )
 
 
 class Recorder:
@@ -92,7 +74,7 @@ def last_line(result: Result) -> str:
 
 
 def test_bare_command_shows_what_to_type() -> None:
-    done = fastws_process()
+    done = run_fastws()
     assert done.returncode == 0
     assert "fastws wts 8080 127.0.0.1:22" in done.stdout
     assert "fastws stw 2222 wss://your.site/ssh" in done.stdout
@@ -101,7 +83,7 @@ def test_bare_command_shows_what_to_type() -> None:
 
 
 def test_version_names_backend_python_and_loop() -> None:
-    done = fastws_process("--version")
+    done = run_fastws("--version")
     first, second = done.stdout.splitlines()
     assert done.returncode == 0
     assert first == f"fastws {fastws.__version__}"
@@ -113,7 +95,7 @@ def test_version_names_backend_python_and_loop() -> None:
 
 
 def test_version_shows_chosen_backend_and_loop() -> None:
-    done = fastws_process("--version", FASTWS_PURE="1", FASTWS_LOOP="asyncio")
+    done = run_fastws("--version", FASTWS_PURE="1", FASTWS_LOOP="asyncio")
     assert done.stdout.splitlines()[1].startswith("backend python, ")
     assert done.stdout.endswith("event loop asyncio\n")
 
@@ -147,7 +129,7 @@ def test_help_is_grouped(command: str, flags: tuple[str, ...], flag: str) -> Non
 
 
 def test_help_works_where_only_latin_1_is_written() -> None:
-    done = fastws_process("stw", "--help", PYTHONIOENCODING="latin-1")
+    done = run_fastws("stw", "--help", PYTHONIOENCODING="latin-1")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -265,7 +247,7 @@ def test_option_of_stw_is_none_of_wts(flag: str) -> None:
 
 
 def test_password_in_url_is_not_repeated() -> None:
-    done = fastws_process("stw", "7000", "wss://user:hunter2@edge.example/")
+    done = run_fastws("stw", "7000", "wss://user:hunter2@edge.example/")
     assert done.returncode == 2
     assert "send them with -H 'Authorization" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
@@ -281,7 +263,7 @@ def test_password_in_url_is_not_repeated() -> None:
     ],
 )
 def test_malformed_variable_is_named(variable: str, value: str, message: str) -> None:
-    done = fastws_process(*WTS, **{variable: value})
+    done = run_fastws(*WTS, **{variable: value})
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith(f"Error: Invalid value for '{variable}': {message}")
@@ -313,7 +295,7 @@ def test_contradiction(arguments: tuple[str, ...], message: str) -> None:
 
 
 def test_contradiction_names_the_variable_it_came_from() -> None:
-    done = fastws_process(*WTS, FASTWS_KEY="f")
+    done = run_fastws(*WTS, FASTWS_KEY="f")
     assert done.returncode == 78
     assert done.stderr.startswith("Error: FASTWS_KEY: needs cert")
     assert done.stderr.count("\n") == 1
@@ -396,6 +378,31 @@ def test_headers_from_a_file(recorded: Recorder, tmp_path: Path) -> None:
     assert recorded.spec().headers == expected
     assert invoke(*WTS, "-H", "C: d", env=env).exit_code == 0
     assert recorded.spec().headers == (("C", "d"),)
+    assert "secrets" not in recorded.process
+
+
+def test_files_with_secrets_are_handed_on(recorded: Recorder, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("a\n\nb\n", "utf-8")
+    env = {"FASTWS_AUTH_TOKEN_FILE": str(file), "FASTWS_PING": "3s"}
+    assert invoke(*WTS, env=env).exit_code == 0
+    assert recorded.spec().auth_token == ("a", "b")
+    (secret,) = recorded.process["secrets"]
+    assert secret.place == f"FASTWS_AUTH_TOKEN_FILE {file}"
+    assert secret.parse("c\n") == ("c",)
+
+
+@pytest.mark.parametrize("contents", ["", "\n \n"])
+@pytest.mark.parametrize("name", ["AUTH_TOKEN", "HEADER"])
+def test_empty_file_does_not_switch_an_option_off(
+    recorded: Recorder, tmp_path: Path, name: str, contents: str
+) -> None:
+    file = tmp_path / "empty"
+    file.write_text(contents, "utf-8")
+    result = invoke(*WTS, env={f"FASTWS_{name}_FILE": str(file)})
+    message = f"Error: FASTWS_{name}_FILE: {file}: holds no value\n"
+    assert (result.exit_code, result.output) == (78, message)
+    assert recorded.specs == []
 
 
 def test_bad_header_file_is_named(recorded: Recorder, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.support import rawws
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, stw, wts
 from tests.support.rawws import BINARY, Peer
-from tests.support.services import Service, ask, connect, echo
+from tests.support.services import Service, ask, connect, echo, is_reset_by
 
 pytestmark = pytest.mark.e2e
 
@@ -86,6 +86,21 @@ def test_authorities_of_stw(service: Service, tmp_path: Path) -> None:
             shutil.copy(certs().ca, file)
             near.signal(signal.SIGHUP)
             near.wait_for("certificates and keys reloaded")
+            with connect(near.port) as sock:
+                assert ask(sock, b"hello") == b"hello"
+
+
+def test_authorities_of_clients(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    shutil.copy(certs().other_ca, file)
+    options = ("--cert", certs().server, "--client-ca", str(file))
+    with wts(service.port, *options) as far:
+        url = f"wss://localhost:{far.port}/"
+        with stw(url, "--ca", certs().ca, "--cert", certs().client) as near:
+            assert is_reset_by(near.port)
+            shutil.copy(certs().ca, file)
+            far.signal(signal.SIGHUP)
+            far.wait_for("certificates and keys reloaded")
             with connect(near.port) as sock:
                 assert ask(sock, b"hello") == b"hello"
 

@@ -22,7 +22,7 @@ BOTH = {
     *("--max-connection-age", "--also", "--workers", "--oneshot", "--udp-idle"),
 }
 STW = BOTH | {"--host", "--origin", "--connect-to", "--on-eof"}
-STW |= {"--proxy", "--retry", "--source", "--bind-device"}
+STW |= {"--proxy", "--proxy-ca", "--retry", "--source", "--bind-device"}
 STW |= {"--header-file", "--bearer", "--basic", "--text"}
 WTS = BOTH | {
     *("--path", "--allow-host", "--allow-origin", "--client-ca"),

@@ -157,6 +157,14 @@ def test_stw_tls_option_needs_wss(options: dict[str, Any]) -> None:
     stw("wss://h/", **{"cert": "f", **options})
 
 
+def test_authorities_of_a_proxy_need_one_with_tls() -> None:
+    reason = "only means something with an https proxy"
+    for proxy in ("http://h:1", "socks5://h:1", "none"):
+        assert refusal(stw, proxy=proxy, proxy_ca="f") == ("proxy_ca", reason)
+    assert stw(proxy="https://h:1", proxy_ca="f").proxy_ca == "f"
+    assert stw(proxy_ca="f").proxy_ca == "f"  # a variable may name the proxy
+
+
 @pytest.mark.parametrize(
     ("options", "path"),
     [
