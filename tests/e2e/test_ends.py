@@ -381,6 +381,8 @@ def test_stw_answers_pings_masked(near_end: Chain) -> None:
         reader, _ = accept(sock)
         sock.sendall(rawws.frame(PING, b"server's", key=None))
         service.seen.append(reader.frame())
+        while reader.frame().opcode != CLOSE:
+            pass
 
     service = near_end.serve(ping)
     with connect(near_end.near.port):

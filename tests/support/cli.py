@@ -190,9 +190,16 @@ class Fastws:
         return sum(1 for line in self.lines[self.mark :] if find(line))
 
     def mark_when_quiet(self, files: int) -> None:
-        """Mark here, once it holds no more than ``files`` descriptors (Linux)."""
+        """Mark here, once it holds no more than ``files`` descriptors (Linux).
+
+        Lines that follow a descriptor's end have come by then: the loop has been
+        around twice, which SIGHUP shows.
+        """
         eventually(lambda: self.files() <= files, LONG)
-        time.sleep(UNIT / 20)  # the line follows the descriptor's end
+        for _ in range(2):
+            start = len(self.lines)
+            self.signal(signal.SIGHUP)
+            self.wait_for(" keys reloaded", LONG, start)
         self.mark = len(self.lines)
 
     def files(self) -> int:

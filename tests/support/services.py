@@ -123,9 +123,24 @@ def digest_of(sock: Any) -> tuple[str, int]:
 
 
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A connection whose every call ends after ``LONG``."""
-    sock = socket.create_connection((host, port), LONG)
+    """A connection whose every call ends after ``LONG``.
+
+    A server can accept and reset before the caller gets to run again. The next call
+    on the socket tells of that, as if it had come a moment later.
+    """
+    try:
+        sock = socket.create_connection((host, port), LONG)
+    except ConnectionResetError:
+        return _reset_socket()
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _reset_socket() -> socket.socket:
+    """A connection that the peer has reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname(), LONG)
+        reset(listener.accept()[0])
     return sock
 
 
@@ -169,12 +184,9 @@ def ends_with_reset(sock: socket.socket) -> bool:
 
 
 def is_reset_by(port: int) -> bool:
-    """Whether a client that says nothing is reset, be it while it connects."""
-    try:
-        with connect(port) as sock:
-            return ends_with_reset(sock)
-    except ConnectionResetError:
-        return True
+    """Whether a client that says nothing is reset."""
+    with connect(port) as sock:
+        return ends_with_reset(sock)
 
 
 class Bystander:
