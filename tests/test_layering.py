@@ -69,6 +69,7 @@ LAYERS: list[dict[str, list[str]]] = [
     {
         "net": [
             "backoff",
+            "serving",
             "sockopt",
             "stream",
             "tls",

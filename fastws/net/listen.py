@@ -31,6 +31,7 @@ from fastws.net.bind import (
     open_listeners,
 )
 from fastws.net.prelude import Prelude
+from fastws.net.serving import Serving
 from fastws.net.sockopt import tune
 from fastws.net.stream import Hold
 from fastws.net.tls import explain_os, explain_tls, fast_tls
@@ -78,7 +79,7 @@ class Accepted(socket.socket):
     type = socket.SocketType.type  # type: ignore[assignment]
 
 
-class Listener:
+class Listener(Serving):
     """Accepts connections and runs a handler for each, in its own task.
 
     For one event loop. The sockets are owned from the start and closed by
@@ -95,8 +96,8 @@ class Listener:
         handshake_timeout: seconds for the TLS handshake.
         linger: seconds a closing TLS transport waits for its peer.
         max_connections: from here on the listener is full.
-        overflow: connections past that which are accepted all the same, so that
-            the handler can turn them away (:attr:`is_full`).
+        overflow: connections past that which are accepted all the same: the
+            handler, which counts for itself, turns them away.
         tcp_user_timeout: seconds, see :func:`fastws.net.sockopt.tune`; 0 is off.
         prelude: looks at every socket first; protocols then need ``arrival``, and
             connections that it refuses are handed over plain.
@@ -119,6 +120,7 @@ class Listener:
         tcp_user_timeout: float = 0.0,
         prelude: Prelude | None = None,
     ) -> None:
+        super().__init__()
         self.accepted = 0
         self.max_connections = max_connections
         self.overflow = overflow
@@ -131,7 +133,6 @@ class Listener:
         self._handshake_timeout = handshake_timeout
         self._linger = linger
         self._prelude = prelude
-        self._tasks: set[asyncio.Task[None]] = set()
         self._loop: Any = None
         self._pause: asyncio.TimerHandle | None = None
         self._waits_for_room = False
@@ -142,16 +143,6 @@ class Listener:
     def __repr__(self) -> str:
         where = ", ".join(self.addresses)
         return f"<{type(self).__name__} {where} active={self.active}>"
-
-    @property
-    def active(self) -> int:
-        """Connections that have not ended, those still shaking hands with them."""
-        return len(self._tasks)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the connection that asks is one too many."""
-        return len(self._tasks) > self.max_connections
 
     @property
     def is_closed(self) -> bool:
@@ -180,19 +171,6 @@ class Listener:
             if sock.fileno() not in kept:
                 sock.close()
         self._socks.clear()
-
-    async def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until no connection is left; ``False`` after ``timeout`` seconds."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
-        return not self._tasks
-
-    async def abort(self) -> None:
-        """Cancel every connection's task and wait until all have ended."""
-        for task in self._tasks:
-            task.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
 
     def _suspend(self) -> None:
         """Take the readers away."""

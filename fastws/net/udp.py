@@ -18,6 +18,7 @@ from fastws.net.bind import describe_listener, format_address
 from fastws.net.bind_udp import udp_socket
 from fastws.net.dial import Dialer
 from fastws.net.resolve import AddrInfo, resolve
+from fastws.net.serving import Serving
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.net.tls import explain_os
 
@@ -173,7 +174,7 @@ class Pace:
             self.batch = 1
 
 
-class UdpListener:
+class UdpListener(Serving):
     """Accepts datagrams and runs a handler for each source, in its own task.
 
     It has the face of :class:`fastws.net.listen.Listener`. For one event loop; the
@@ -197,6 +198,7 @@ class UdpListener:
         *,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
+        super().__init__()
         self.accepted = self.dropped = self.errors = 0
         self.max_connections = max_connections
         self.addresses = [f"udp:{describe_listener(sock)}" for sock in socks]
@@ -205,17 +207,11 @@ class UdpListener:
         self._open = list(socks)  # those that take new datagrams
         self._handler = handler
         self._peers: dict[socket.socket, dict[Any, UdpPeer]] = {s: {} for s in socks}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._loop: Any = None
         self._memory = bytearray(MAX_DATAGRAM)
         self._view = memoryview(self._memory)
         self._pace = Pace()
         self._warned_at = -_WARN_EVERY
-
-    @property
-    def active(self) -> int:
-        """Flows that have not ended."""
-        return len(self._tasks)
 
     @property
     def is_full(self) -> bool:
@@ -252,19 +248,6 @@ class UdpListener:
                 self._loop.remove_reader(sock.fileno())
             sock.close()
         self._socks.clear()
-
-    async def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until no flow is left; ``False`` after ``timeout`` seconds."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
-        return not self._tasks
-
-    async def abort(self) -> None:
-        """Cancel every flow's task and wait until all have ended."""
-        for task in self._tasks:
-            task.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
 
     def forget(self, peer: UdpPeer) -> None:
         """The peer's next datagram opens another flow."""
