@@ -3,13 +3,11 @@
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.support.cli import Fastws, clean_environment, run_fastws, stw, wts
+from tests.support.cli import Fastws, run_fastws, start_fastws, stw, wts
 from tests.support.rawws import (
     BINARY,
     Reader,
@@ -31,19 +29,6 @@ from tests.support.services import (
 from tests.support.timing import LONG
 
 pytestmark = pytest.mark.e2e
-
-
-def start(*arguments: str, **how: Any) -> "subprocess.Popen[bytes]":
-    """A command of ours."""
-    command = [sys.executable, "-m", "fastws", *arguments]
-    return subprocess.Popen(command, env=clean_environment(), **how)
-
-
-@pytest.fixture(scope="module")
-def far() -> Iterator[Fastws]:
-    """wts in front of an echo."""
-    with Service(echo) as service, wts(service.port) as process:
-        yield process
 
 
 # --oneshot
@@ -107,7 +92,7 @@ def test_oneshot_that_nobody_wanted_ends_with_0(far: Fastws) -> None:
 
 def inetd(*arguments: str, sock: socket.socket) -> "subprocess.Popen[bytes]":
     """A command as inetd starts it: the connection is all three."""
-    return start(*arguments, stdin=sock, stdout=sock, stderr=sock)
+    return start_fastws(*arguments, stdin=sock, stdout=sock, stderr=sock)
 
 
 @pytest.fixture

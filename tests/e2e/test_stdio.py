@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.support.cli import Fastws, clean_environment, wts
+from tests.support.cli import Fastws, clean_environment, start_fastws, wts
 from tests.support.rawws import (
     BINARY,
     CLOSE,
@@ -31,7 +31,6 @@ from tests.support.services import (
     answer_late,
     ask,
     digest_of,
-    echo,
     read_exactly,
     read_to_end,
     reset,
@@ -44,25 +43,11 @@ PIPE = subprocess.PIPE
 DATA = os.urandom(3_000_000)
 
 
-def start(*arguments: str, **how: Any) -> "subprocess.Popen[bytes]":
-    """A command with pipes where ``how`` says nothing else."""
-    streams = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE} | how
-    command = [sys.executable, "-m", "fastws", *arguments]
-    return subprocess.Popen(command, env=clean_environment(), **streams)
-
-
 def run(*arguments: str, data: bytes = b"", **how: Any) -> tuple[int, bytes, str]:
     """Status, output and error lines of a command that is given all its input."""
-    with start(*arguments, **how) as process:
+    with start_fastws(*arguments, **how) as process:
         out, err = process.communicate(data or None, LONG)
     return process.returncode, out, (err or b"").decode()
-
-
-@pytest.fixture(scope="module")
-def far() -> Iterator[Fastws]:
-    """wts in front of an echo."""
-    with Service(echo) as service, wts(service.port) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +89,7 @@ def test_end_of_output_comes_while_input_is_open() -> None:
         got.append(digest_of(sock)[1])
 
     with Service(handle) as service, wts(service.port) as process:
-        with start("stw", "-", process.url) as shell:
+        with start_fastws("stw", "-", process.url) as shell:
             stdin, stdout = streams(shell)
             assert stdout.read() == b"all I have"
             stdin.write(b"x" * 1000)
@@ -122,7 +107,7 @@ def test_stranger_that_closes_in_order_ends_it_at_once() -> None:
         assert reader.frame().code == 1000
 
     with Service(handle) as service:
-        with start("stw", "-", f"ws://127.0.0.1:{service.port}/") as shell:
+        with start_fastws("stw", "-", f"ws://127.0.0.1:{service.port}/") as shell:
             assert shell.stdout
             assert shell.stdout.read() == b"bye"
             assert shell.wait(SHORT) == 0
@@ -149,7 +134,7 @@ def test_reset_of_the_target_is_status_1() -> None:
         reset(sock)
 
     with Service(handle) as service, wts(service.port) as process:
-        with start("stw", "-", process.url) as shell:
+        with start_fastws("stw", "-", process.url) as shell:
             stdin, stdout = streams(shell)
             assert stdout.read(4) == b"some"
             stdin.write(b"x")
@@ -179,7 +164,7 @@ def test_refusing_server_is_quoted() -> None:
 
 
 def test_output_that_nobody_reads_is_status_1(far: Fastws) -> None:
-    with start("stw", "-", far.url) as shell:
+    with start_fastws("stw", "-", far.url) as shell:
         stdin, stdout = streams(shell)
         stdout.close()
         stdin.write(b"x")
@@ -190,7 +175,7 @@ def test_output_that_nobody_reads_is_status_1(far: Fastws) -> None:
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_signal_ends_it_soon(far: Fastws, number: int) -> None:
     """ssh sends SIGHUP and waits; nobody waits for the drain of a long session."""
-    with start("stw", "-", far.url) as shell:
+    with start_fastws("stw", "-", far.url) as shell:
         stdin, stdout = streams(shell)
         stdin.write(b"x")
         stdin.flush()
@@ -229,7 +214,7 @@ def test_every_kind_of_input_and_output(
     with contextlib.ExitStack() as stack:
         stdin, feed = open_input(stack, source, data, tmp_path)
         stdout, read = open_output(stack, sink, tmp_path)
-        shell = start("stw", "-", far.url, stdin=stdin, stdout=stdout)
+        shell = start_fastws("stw", "-", far.url, stdin=stdin, stdout=stdout)
         stack.enter_context(shell)
         feed()
         assert shell.wait(LONG) == 0, shell.communicate()[1]
@@ -300,7 +285,7 @@ def test_one_socket_for_both(far: Fastws) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(LONG)
-        with start("stw", "-", far.url, stdin=theirs, stdout=theirs) as shell:
+        with start_fastws("stw", "-", far.url, stdin=theirs, stdout=theirs) as shell:
             theirs.close()
             assert ask(ours, b"to and fro") == b"to and fro"
             ours.shutdown(socket.SHUT_WR)
@@ -414,7 +399,7 @@ def test_slow_output_stops_the_server() -> None:
 
     with Service(handle) as service:
         url = f"ws://127.0.0.1:{service.port}/"
-        with start("stw", "-", url, "--text") as shell:
+        with start_fastws("stw", "-", url, "--text") as shell:
             assert shell.stdout
             count = 0
             while got := shell.stdout.readline():

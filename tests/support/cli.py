@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.support.timing import LONG, SHORT, UNIT
 
@@ -43,6 +43,13 @@ def run_fastws(
         timeout=timeout,
         check=False,
     )
+
+
+def start_fastws(*arguments: str, **how: Any) -> "subprocess.Popen[bytes]":
+    """A command with pipes where ``how``, as for Popen, says nothing else."""
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | how
+    command = [sys.executable, "-m", "fastws", *arguments]
+    return subprocess.Popen(command, env=clean_environment(), **streams)
 
 
 class Fastws:

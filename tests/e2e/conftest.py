@@ -1,0 +1,15 @@
+"""Fixtures of tests that run processes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.cli import Fastws, wts
+from tests.support.services import Service, echo
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[Fastws]:
+    """wts in front of an echo; files with a wts of another kind have their own."""
+    with Service(echo) as service, wts(service.port) as process:
+        yield process
