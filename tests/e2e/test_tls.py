@@ -246,10 +246,12 @@ def test_alpn_and_versions(secure: Fastws) -> None:
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version = ssl.TLSVersion.TLSv1
     old.maximum_version = ssl.TLSVersion.TLSv1_1
+    start = len(secure.lines)
     plain = connect(secure.port)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         old.wrap_socket(plain, server_hostname="localhost")
     plain.close()
+    secure.wait_for("TLS handshake failed", start=start)
 
 
 def test_many_clients_leave_during_the_handshake(secure: Fastws) -> None:
