@@ -128,6 +128,16 @@ def test_help_is_grouped(command: str, flags: tuple[str, ...], flag: str) -> Non
     assert max(map(len, result.output.splitlines())) <= 88
 
 
+@pytest.mark.parametrize("command", ["stw", "wts", "websockify", "ws-proxy"])
+def test_each_group_of_the_help_fits_a_screen(command: str) -> None:
+    """Of 80 columns and 24 lines, one of which a pager needs."""
+    result = CliRunner().invoke(cli, [command, "--help"], terminal_width=80)
+    groups = [text.splitlines() for text in result.output.split("\n\n")]
+    assert len(groups) >= 8
+    assert [lines[0] for lines in groups if len(lines) > 23] == []
+    assert max(len(line) for lines in groups for line in lines) <= 80
+
+
 def test_help_works_where_only_latin_1_is_written() -> None:
     done = run_fastws("stw", "--help", PYTHONIOENCODING="latin-1")
     assert (done.returncode, done.stderr) == (0, "")
