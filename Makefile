@@ -61,6 +61,8 @@ bench: $(VENV)/.built $(VENV)/.test $(VENV)/.bench ## measure against the peers 
 	$(WITH_VENV) python -m bench.e2e stw
 	$(WITH_VENV) python -m bench.e2e wts
 	$(WITH_VENV) python -m bench.e2e tunnel
+	$(WITH_VENV) python -m bench.e2e workers
+	$(WITH_VENV) python -m bench.e2e features
 
 peers: $(VENV)/.base $(VENV)/.bench ## install the programs that bench compares with (needs cargo)
 	@command -v cargo >/dev/null || { echo "make peers: no cargo found; on Debian: apt install cargo" >&2; exit 1; }

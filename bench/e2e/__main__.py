@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 from bench.e2e import report
 from bench.e2e.load import LOAD
-from bench.e2e.peers import MODES, OURS, RELAY
+from bench.e2e.peers import MODES, OURS, RELAY, Peer, earlier
 from bench.e2e.proc import ROOT, Cpus
-from bench.e2e.rows import FULL, SMOKE
+from bench.e2e.rows import BESIDE, FULL, ROWS, SMOKE, TARGETS, against_before, rows_of
 from bench.e2e.run import Bench, Samples, run
 from bench.e2e.wss import Wss
 
@@ -30,6 +31,20 @@ def options() -> argparse.Namespace:
         help="all on one CPU, load and relay on one each, or as it comes [one]",
     )
     parser.add_argument("--peer", action="append", help="only this column; repeatable")
+    keys = [row.key for row in (*ROWS, *BESIDE["workers"])]
+    parser.add_argument(
+        "--row",
+        action="append",
+        choices=[*keys, "wss"],
+        metavar="ROW",
+        help=f"only this row, of {', '.join(keys)} and wss; repeatable",
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="DIR",
+        help="beside fastws of the built checkout in DIR, and nothing else",
+    )
     return parser.parse_args()
 
 
@@ -40,6 +55,14 @@ def backend() -> str:
     return ", ".join(done.stdout.split("\n")).strip(", ")
 
 
+def chosen(asked: argparse.Namespace) -> list[Peer]:
+    """Return the columns that are asked for and can be started."""
+    peers = [p for p in MODES[asked.mode] if p.is_here()]
+    if asked.before is not None:
+        return [peers[0], earlier(peers[0], asked.before)]
+    return [p for p in peers if not asked.peer or p.name in asked.peer]
+
+
 def main() -> int:
     """Run, print the tables, and write the JSON file unless ``--quick``."""
     asked = options()
@@ -47,20 +70,16 @@ def main() -> int:
         if not program.exists():
             print(f"bench: {program.name} is missing: make -C bench", file=sys.stderr)
             return 1
-    peers = [p for p in MODES[asked.mode] if p.is_here()]
-    if asked.peer:
-        peers = [p for p in peers if p.name in asked.peer]
+    peers = chosen(asked)
     samples = Samples()
     cpus = Cpus.choose(asked.pin)
-    bench = Bench(SMOKE if asked.quick else FULL, cpus, samples, asked.quick)
+    rows = [r for r in rows_of(asked.mode) if not asked.row or r.key in asked.row]
+    has_wss = asked.mode in ("stw", "wts") and (not asked.row or "wss" in asked.row)
+    effort = SMOKE if asked.quick else FULL
+    bench = Bench(effort, cpus, samples, asked.quick, rows)
     runs = 1 if asked.quick else asked.runs
-    with Wss(bench, asked.mode) as wss:
-        run(
-            bench,
-            peers,
-            runs,
-            wss.round if "fastws" in {p.name for p in peers} else None,
-        )
+    with Wss(bench, asked.mode, peers) as wss:
+        run(bench, peers, runs, wss.round if has_wss else None)
     if asked.quick:
         print(f"{asked.mode}: every benchmark ran once, too shortly to mean anything")
         print(report.smoke_table(samples))
@@ -80,8 +99,9 @@ def show(samples: Samples, asked: argparse.Namespace, runs: int) -> None:
     print(f"{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}")
     if absent:
         print(f"not found on PATH: {', '.join(absent)}")
+    targets = against_before() if asked.before else TARGETS[asked.mode]
     print("\n" + report.figures_table(samples, columns))
-    print("\n" + report.targets_table(samples, asked.mode))
+    print("\n" + report.targets_table(samples, targets))
     path = report.save(samples, asked.mode, runs, about)
     print(f"\n{path.relative_to(ROOT)}")
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.e2e.proc import ROOT, Running, free_port
@@ -35,6 +35,7 @@ class Peer:
         env: Added to the environment.
         few: A connection costs it so much that memory rows hold fewer.
         only: Row keys it takes part in; empty for all.
+        load: Further options of the load generator.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Peer:
     env: dict[str, str] = field(default_factory=dict)
     few: bool = False
     only: frozenset[str] = frozenset()
+    load: tuple[str, ...] = ()
 
     def is_here(self) -> bool:
         """Say whether the program can be started on this machine."""
@@ -58,6 +60,7 @@ class Peer:
         ports = [front] if len(commands) == 1 else [middle, front]
         args = [f"--client={self.client}", f"--server={self.server}"]
         args += [f"--connect={front}", f"--listen={behind}", f"--closer={self.closer}"]
+        args += self.load
         return Running(commands, ports, self.env, cpu), args
 
 
@@ -140,6 +143,23 @@ def _pair(first: Commands, second: Commands) -> Commands:
     return commands
 
 
+def _workers(count: int) -> Commands:
+    """``wts`` in so many processes; with one there is no parent beside it."""
+
+    def commands(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+        return [[*_fastws_wts(front, behind, 0)[0], f"--workers={count}"]]
+
+    return commands
+
+
+def _features(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
+    """A PROXY header in and out, a route, and a token."""
+    options = ("--proxy-protocol=accept", "--send-proxy-protocol=v2")
+    route = f"--route=/bench/*={HERE}:{behind}"
+    token = "--auth-token=bench-token"
+    return [[*FASTWS, "wts", f"{HERE}:{front}", *options, route, token, *QUIET]]
+
+
 PY = sys.executable
 PURE = {"FASTWS_PURE": "1"}
 BULK = frozenset({"up64", "down64"})
@@ -183,5 +203,31 @@ TUNNEL = (
     Peer("wstunnel", "wstunnel", _wstunnel, "tcp", "tcp"),
     Peer("chisel", "chisel", _chisel, "tcp", "tcp"),
 )
-OURS = frozenset({"fastws", "C relay", "fastws pure"})
-MODES = {"stw": STW, "wts": WTS, "tunnel": TUNNEL}
+# What fastws does more than alone and plain; judged against the column beside it.
+WORKERS = (
+    Peer("2 workers", PY, _workers(2), "ws", "tcp"),
+    Peer("1 worker", PY, _workers(1), "ws", "tcp", only=frozenset({"streams"})),
+)
+FEATURES = (
+    Peer("features", PY, _features, "ws", "tcp", load=("--features",)),
+    Peer("plain", PY, _fastws_wts, "ws", "tcp"),
+)
+OURS = frozenset(
+    {"fastws", "C relay", "fastws pure", "before", "features", "plain"}
+    | {"1 worker", "2 workers"}
+)
+
+
+def earlier(peer: Peer, checkout: Path) -> Peer:
+    """The same program from another checkout, which must be built."""
+    env = {"PYTHONPATH": str(checkout.resolve()), "PYTHONSAFEPATH": "1"}
+    return replace(peer, name="before", env=peer.env | env)
+
+
+MODES = {
+    "stw": STW,
+    "wts": WTS,
+    "tunnel": TUNNEL,
+    "workers": WORKERS,
+    "features": FEATURES,
+}

@@ -103,6 +103,7 @@ class Running:
     def _start(self, command: Sequence[str], port: int) -> None:
         begun = time.monotonic()
         env = os.environ | {"PYTHONPATH": str(ROOT)} | dict(self.env)
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs need no compiler
         proc = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -139,6 +140,11 @@ class Running:
         self._log.seek(0)
         text = self._log.read()
         return " | ".join(text.decode(errors="replace").strip().splitlines()[-3:])
+
+    def connections(self) -> list[int]:
+        """Return the number of sockets of each child, or of the only process."""
+        pids = list(self._tree())
+        return [count_sockets(pid) for pid in pids[1:] or pids]
 
     def _tree(self) -> Iterator[int]:
         for proc in self._procs:
@@ -213,6 +219,16 @@ def cpu_seconds(pid: int) -> float:
     own = (int(stat[11]) + int(stat[12])) / _TICK
     ended = own - living / 1e9
     return living / 1e9 + reaped + (ended if ended > 2.0 / _TICK else 0.0)
+
+
+def count_sockets(pid: int) -> int:
+    """Return how many sockets a process has open."""
+    count = 0
+    with os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                count += os.readlink(entry.path).startswith("socket:")
+    return count
 
 
 def memory_kib(pid: int, name: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.e2e.proc import ROOT
-from bench.e2e.rows import FIGURES, TARGETS, Target
+from bench.e2e.rows import FIGURES, Target
 from bench.e2e.run import Samples
 
 RESULTS = ROOT / "bench" / "results"
@@ -97,10 +97,10 @@ def verdict(value: float, limit: float) -> str:
     return f"missed by {over:.0f} %" if over >= 1 else "missed by less than 1 %"
 
 
-def targets_table(samples: Samples, mode: str) -> str:
-    """Return the targets of a mode with what was reached."""
+def targets_table(samples: Samples, targets: Sequence[Target]) -> str:
+    """Return targets with what was reached."""
     rows = []
-    for target in TARGETS[mode]:
+    for target in targets:
         label, unit = _LABELS[target.key]
         names = " and ".join(peer for peer, _ in target.others)
         if target.others:

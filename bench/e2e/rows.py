@@ -38,7 +38,9 @@ class Effort:
 FULL = Effort()
 SMOKE = Effort(0.03, 1 << 20, 20, 4, 2, 50, 5, 5, 2)
 
-Kind = Literal["bulk", "ping", "connect", "memory", "growth", "mixed"]
+Kind = Literal[
+    "bulk", "ping", "connect", "memory", "growth", "mixed", "streams", "share"
+]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Row:
         )
 
 
+_TWO = frozenset({"fastws", "before", "C relay"})
 KIB1 = ("--write=1024", "--warm=4194304")
 ROWS = (
     Row("up64", "bulk", ("up",)),
@@ -75,9 +78,23 @@ ROWS = (
     Row("connect", "connect", ("connect", "--conns=8")),
     Row("idle", "memory", ("idle",)),
     Row("stall", "memory", ("stall",)),
-    Row("mixed", "mixed", ("mixed", "--streams=8"), frozenset({"fastws", "C relay"})),
-    Row("growth", "growth", ("ping",), frozenset({"fastws", "C relay"})),
+    Row("mixed", "mixed", ("mixed", "--streams=8"), _TWO),
+    Row("growth", "growth", ("ping",), _TWO),
 )
+
+BESIDE = {
+    "workers": (
+        Row("streams", "streams", ("mixed", "--streams=8")),
+        Row("share", "share", ("idle",), frozenset({"2 workers"})),
+    ),
+    "features": tuple(r for r in ROWS if r.key in ("connect", "ping1", "up1", "idle")),
+}
+
+
+def rows_of(mode: str) -> tuple[Row, ...]:
+    """Return the rows of one mode."""
+    return BESIDE.get(mode, ROWS)
+
 
 # Figures of the table: key, what it says, unit.
 FIGURES = (
@@ -102,6 +119,8 @@ FIGURES = (
     ("idle", "resident an idle connection", "KiB"),
     ("stall", "resident a stalled connection", "KiB"),
     ("mixed", "ping-pong p99 beside 8 streams", "µs"),
+    ("streams", "8 streams, four each way", "CPU s/GiB"),
+    ("share", "connections of the busiest worker", "%"),
     ("growth", "ping-pong among idle connections : alone", "ratio"),
     ("start", "start to listening", "s"),
     ("wss.handshake", "new wss connection", "CPU µs"),
@@ -114,11 +133,11 @@ Figures = dict[str, float]
 
 def arguments(row: Row, peer: Peer, effort: Effort) -> list[str]:
     """Return the load generator's options for one sample."""
-    seconds = effort.seconds * (3 if row.kind == "mixed" else 1)
+    seconds = effort.seconds * (3 if "mixed" in row.args else 1)
     args = [*row.args, f"--seconds={seconds:g}"]
     if not any(a.startswith("--warm") for a in args):
         args.append(f"--warm={effort.warm}")
-    if row.key == "idle":
+    if row.key in ("idle", "share"):
         args.append(f"--conns={effort.idle_few if peer.few else effort.idle}")
     elif row.key == "stall":
         args.append(f"--conns={effort.stalled}")
@@ -139,6 +158,7 @@ def take(
 ) -> tuple[Figures, Result]:
     """Wait for the warm-up, run the measured part and return its figures."""
     load.wait_ready()
+    held = running.connections() if row.kind == "share" else []
     memory, cpu = running.resident(), running.spent()
     result = load.go()
     cpu = running.spent() - cpu
@@ -146,6 +166,11 @@ def take(
     if row.kind == "memory":
         kib = (running.resident() - memory) / result["messages"]
         return {key: kib}, result
+    if row.kind == "share":
+        more = [n - m for n, m in zip(running.connections(), held, strict=True)]
+        return {key: 100 * max(more) / sum(more)}, result
+    if row.kind == "streams":
+        return {key: cpu * GIB / result["bytes"]}, result
     if row.kind == "bulk":
         figures = {key: cpu * GIB / result["bytes"]}
         figures[key + ".rate"] = result["bytes"] / result["seconds"] / (1 << 20)
@@ -215,4 +240,20 @@ TARGETS = {
         Target("down64", 1.0, (("websockify", "down64"),), "fastws pure"),
     ),
     "tunnel": _ONE_RELAY,
+    "workers": (
+        Target("streams", 1.05, (("1 worker", "streams"),), "2 workers"),
+        Target("share", 65.0, (), "2 workers"),
+    ),
+    "features": tuple(
+        Target(key, 1.15, (("plain", key),), "features")
+        for key in ("connect", "ping1", "up1", "idle")
+    ),
 }
+
+NOISE = 1.03  # a change that costs less is lost in the noise of nine rounds
+
+
+def against_before() -> tuple[Target, ...]:
+    """Nothing of what counts against a program may have grown."""
+    keys = [key for key, _, unit in FIGURES if unit not in ("MiB/s", "1/s", "bytes")]
+    return _against("before", NOISE, *keys)

@@ -60,13 +60,13 @@ class Bench:
     cpus: Cpus
     samples: Samples
     quick: bool = False
+    rows: Sequence[Row] = ROWS
 
     def _sample(
         self, peer: Peer, row: Row, extra: Sequence[str], round_: int
     ) -> Figures:
-        cpus = (
-            Cpus.choose("two") if row.kind == "mixed" and not self.quick else self.cpus
-        )
+        apart = "mixed" in row.args and not self.quick and self.cpus != Cpus()
+        cpus = Cpus.choose("two") if apart else self.cpus
         running, ends = peer.start(cpus.under_test)
         options = [*arguments(row, peer, self.effort), *ends, *extra]
         options.append(f"--timeout={SAMPLE_LIMIT}")
@@ -125,7 +125,7 @@ def run(
     """
     for round_ in range(runs):
         turn = round_ % len(peers)
-        for row in ROWS:
+        for row in bench.rows:
             progress(f"round {round_ + 1}/{runs}, {row.key}")
             for peer in [*peers[turn:], *peers[:turn]]:
                 bench.one(peer, row, round_)

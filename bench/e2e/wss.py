@@ -18,10 +18,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from bench.e2e.peers import FASTWS, HERE, PY, QUIET
+from bench.e2e.peers import FASTWS, HERE, PY, QUIET, Peer
 from bench.e2e.proc import BenchError, Running, free_port
 from bench.e2e.run import Bench
 
@@ -34,6 +35,7 @@ BINARY, CLOSE = 0x82, 0x88
 ENDLESS = 1 << 40  # length of the frame that a stalled writer never finishes
 
 Conn = socket.socket | ssl.SSLSocket
+Env = Mapping[str, str]
 
 
 def frame(
@@ -204,8 +206,9 @@ def push_until_stalled(conns: list[Conn], behind: Behind, *, ws: bool) -> None:
 class Wss:
     """Measures the TLS rows of one mode, one sample of each a round."""
 
-    def __init__(self, bench: Bench, mode: str) -> None:
+    def __init__(self, bench: Bench, mode: str, peers: Sequence[Peer]) -> None:
         self._bench = bench
+        self._ours = [peer for peer in peers if peer.name in ("fastws", "before")]
         self._mode = mode
         self._dir = tempfile.TemporaryDirectory(prefix="bench-")
         self._cert = str(Path(self._dir.name) / "cert.pem")
@@ -239,15 +242,14 @@ class Wss:
             os.sched_setaffinity(0, allowed)
 
     def _rows(self, round_: int) -> None:
-        rows: dict[str, Callable[[], float]] = {
-            "idle": self._idle,
-            "stall": self._stalled,
-        }
+        rows = {"idle": self._idle, "stall": self._stalled}
         if self._mode == "wts":
             rows["handshake"] = self._handshake
         for name, measure in rows.items():
-            self._take("fastws", f"wss.{name}", measure, round_)
-        if self._mode == "wts":
+            for peer in self._ours:
+                take = partial(measure, peer.env)
+                self._take(peer.name, f"wss.{name}", take, round_)
+        if self._mode == "wts" and self._ours:
             self._take("uvloop TLS", "wss.handshake", self._bare_handshake, round_)
 
     def _take(
@@ -264,7 +266,7 @@ class Wss:
             samples.add(column, {row: value}, round_)
 
     @contextlib.contextmanager
-    def _fastws(self) -> Iterator[tuple[Running, int, Behind]]:
+    def _fastws(self, env: Env) -> Iterator[tuple[Running, int, Behind]]:
         """Start fastws with TLS on its WebSocket side and a server behind it."""
         front, at_wts = free_port(), self._mode == "wts"
         context = None
@@ -285,7 +287,7 @@ class Wss:
             command += [f"wss://{HERE}:{behind.port}/", "--ca", self._cert]
         try:
             with Running(
-                [[*command, *QUIET]], [front], cpu=self._bench.cpus.under_test
+                [[*command, *QUIET]], [front], env, self._bench.cpus.under_test
             ) as running:
                 yield running, front, behind
         finally:
@@ -296,8 +298,8 @@ class Wss:
         context = self._trust if at_wts else None
         return [connect(front, context, ws=at_wts) for _ in range(count)]
 
-    def _idle(self) -> float:
-        with self._fastws() as (running, front, _), contextlib.ExitStack() as held:
+    def _idle(self, env: Env) -> float:
+        with self._fastws(env) as (running, front, _), contextlib.ExitStack() as held:
             for conn in self._open(front, 1):
                 held.enter_context(conn)
             before, count = running.resident(), self._bench.effort.tls_idle
@@ -305,8 +307,11 @@ class Wss:
                 held.enter_context(conn)
             return (running.resident() - before) / count
 
-    def _stalled(self) -> float:
-        with self._fastws() as (running, front, behind), contextlib.ExitStack() as held:
+    def _stalled(self, env: Env) -> float:
+        with (
+            self._fastws(env) as (running, front, behind),
+            contextlib.ExitStack() as held,
+        ):
             at_wts, count = self._mode == "wts", self._bench.effort.tls_stalled
             behind.stalls = True
             before = 0
@@ -319,8 +324,8 @@ class Wss:
                 push_until_stalled(conns, behind, ws=at_wts)
             return (running.resident() - before) / count
 
-    def _handshake(self) -> float:
-        with self._fastws() as (running, front, _):
+    def _handshake(self, env: Env) -> float:
+        with self._fastws(env) as (running, front, _):
             return self._repeat(running, front, ws=True)
 
     def _bare_handshake(self) -> float:

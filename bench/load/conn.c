@@ -203,8 +203,22 @@ static void ws_bytes(struct conn *c, uint8_t *p, size_t n)
     }
 }
 
+/* How many bytes of p belong to the PROXY header that the relay has to send first. */
+static size_t take_proxy(struct conn *c, const uint8_t *p, size_t n)
+{
+    static const uint8_t want[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+                                  "\xc0\0\2\1\xc0\0\2\2\x9c\x40\x01\xbb";
+    size_t m = n < c->proxy_left ? n : c->proxy_left;
+    if (memcmp(p, want + PROXY_V2 - c->proxy_left, m) != 0) fail("wrong PROXY header");
+    c->proxy_left -= (uint8_t)m;
+    return m;
+}
+
 static void bytes(struct conn *c, uint8_t *p, size_t n)
 {
+    size_t m = c->proxy_left > 0 ? take_proxy(c, p, n) : 0;
+    p += m;
+    n -= m;
     if (c->ws) ws_bytes(c, p, n);
     else on_payload(c, p, n, 0);
 }
@@ -229,12 +243,15 @@ static void on_connected(struct conn *c)
         greet(c);
         return;
     }
-    char key[25], text[256];
+    char key[25], text[384];
     make_key(key, c->accept);
     int n = snprintf(text, sizeof text,
-                     "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                     "%sGET /%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                     "Sec-WebSocket-Key: %s\r\n\r\n", opt.connect_port, key);
+                     "Sec-WebSocket-Key: %s\r\n%s\r\n",
+                     opt.features ? "PROXY TCP4 192.0.2.1 192.0.2.2 40000 443\r\n" : "",
+                     opt.features ? "bench/one" : "", opt.connect_port, key,
+                     opt.features ? "Authorization: Bearer bench-token\r\n" : "");
     c->phase = HTTP;
     send_text(c, text, (size_t)n);
 }
@@ -371,6 +388,7 @@ void conn_accept(struct loop *l)
         if (c == NULL) fail("memory");
         *c = (struct conn){.fd = fd, .ws = opt.server_ws, .loop = l};
         c->phase = c->ws ? HTTP : GREETING;
+        c->proxy_left = opt.features ? PROXY_V2 : 0;
         tune(fd);
         atomic_fetch_add(&server_open, 1);
         watch(c, EPOLL_CTL_ADD);

@@ -19,6 +19,7 @@
 #define PING 64              /* message of the ping-pong */
 #define MAX_WRITE (1u << 20)
 #define RX_SIZE (256u << 10)
+#define PROXY_V2 28          /* bytes of a PROXY header, version 2, for TCP over IPv4 */
 #define TURNS 16             /* full reads or writes before others have their turn */
 #define LATENCIES (1u << 22) /* samples kept */
 
@@ -39,6 +40,7 @@ struct conn {
     uint8_t head[HEAD_MAX], have;
     uint8_t control[CONTROL_MAX], control_have;
     struct header frame;
+    uint8_t proxy_left; /* of the PROXY header that comes first */
     uint32_t last_key;
     uint64_t left, rx_pos;
     uint8_t small[PING];
@@ -72,7 +74,7 @@ struct loop {
 
 struct options {
     const char *workload;
-    bool client_ws, server_ws, server_closes, step, small_buffers;
+    bool client_ws, server_ws, server_closes, step, small_buffers, features;
     int connect_port, listen_port, conns, idle, streams;
     size_t write, warm;
     uint64_t bytes;
@@ -86,6 +88,7 @@ extern atomic_ullong bulk_total;    /* where the bulk sender stops, bytes */
 extern atomic_ullong deadline;      /* ns; 0 while warming up */
 extern atomic_ullong last_progress; /* ns; when something could be sent to a stalled reader */
 extern atomic_ullong finished;      /* ns; when the last byte or answer came */
+extern atomic_ullong streamed;      /* bytes of the streams beside ping-pongs */
 extern atomic_ullong messages;      /* ping-pongs or connections since the warm-up */
 extern atomic_int server_open;      /* accepted and not yet closed */
 extern uint32_t *latency;           /* ns */

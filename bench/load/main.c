@@ -5,6 +5,8 @@
  * the other PORT, where our server listens. Prints one JSON line. With --step it prints
  * {"event": "ready"} after the warm-up and waits for a line on stdin before it
  * measures, and again before it ends, so that the caller can read counters in between.
+ * --features: WebSocket clients send a PROXY header, a token and a path, and the TCP server
+ * wants a PROXY header.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -81,6 +83,7 @@ static void ready(void)
     before[0] = client;
     before[1] = server;
     atomic_store(&messages, 0);
+    atomic_store(&streamed, 0);
     begun = now_ns();
     begun_cpu = cpu_seconds();
     atomic_store(&deadline, begun + (uint64_t)(opt.seconds * 1e9));
@@ -115,7 +118,7 @@ static uint64_t pings(struct loop *l)
     ready();
     loop_tell(l, start_pings);
     await(opt.conns);
-    return 2 * PING * atomic_load(&messages);
+    return 2 * PING * atomic_load(&messages) + atomic_load(&streamed);
 }
 
 static uint64_t ping_workload(void)
@@ -233,7 +236,8 @@ static void parse(int argc, char **argv)
         {"listen", 1, 0, 'L'}, {"write", 1, 0, 'w'}, {"conns", 1, 0, 'n'},
         {"idle", 1, 0, 'i'}, {"streams", 1, 0, 'm'}, {"seconds", 1, 0, 't'},
         {"bytes", 1, 0, 'b'}, {"warm", 1, 0, 'W'}, {"closer", 1, 0, 'x'},
-        {"timeout", 1, 0, 'T'}, {"seed", 1, 0, 'S'}, {"step", 0, 0, 'p'}, {0, 0, 0, 0}};
+        {"timeout", 1, 0, 'T'}, {"seed", 1, 0, 'S'}, {"step", 0, 0, 'p'},
+        {"features", 0, 0, 'f'}, {0, 0, 0, 0}};
     uint64_t seed = 1;
     opt.workload = argc > 1 ? argv[1] : "";
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) != -1;) {
@@ -253,6 +257,7 @@ static void parse(int argc, char **argv)
         case 'T': opt.timeout = atof(optarg); break;
         case 'S': seed = strtoull(optarg, NULL, 10); break;
         case 'p': opt.step = true; break;
+        case 'f': opt.features = true; break;
         default: exit(2);
         }
     }

@@ -11,7 +11,7 @@
 #define WARM_PINGS (opt.streams > 0 ? 20u : 200u)
 #define STALL_WRITE 65536
 
-atomic_ullong bulk_total, deadline, last_progress, finished, messages;
+atomic_ullong bulk_total, deadline, last_progress, finished, messages, streamed;
 atomic_int server_open;
 uint32_t *latency;
 struct loop client, server, ping_client, ping_server;
@@ -268,6 +268,8 @@ void on_payload(struct conn *c, uint8_t *p, size_t n, uint32_t key)
             if (c->small_have == PING) on_small(c);
         } else if (c->kind == SINK || c->kind == SOURCE) {
             verify(c, p, n, key);
+            if (opt.streams > 0)
+                atomic_fetch_add_explicit(&streamed, n, memory_order_relaxed);
             uint64_t total = atomic_load(&bulk_total);
             if (c->rx_pos > total) fail("more bytes came than were sent");
             if (c->rx_pos == total) atomic_store(&finished, now_ns()), notify();

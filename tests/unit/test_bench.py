@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any
 import pytest
 
 from bench.e2e import report
-from bench.e2e.proc import Running, free_port, is_listening
-from bench.e2e.rows import Target
+from bench.e2e.peers import MODES, earlier
+from bench.e2e.proc import Running, count_sockets, free_port, is_listening
+from bench.e2e.rows import FIGURES, TARGETS, Target
 from bench.e2e.run import Samples
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -160,6 +163,78 @@ def test_load_rejects_an_unmasked_client(programs: Path) -> None:
         "workload": "idle",
         "error": "server got an unmasked frame",
     }
+
+
+# What wts --send-proxy-protocol=v2 writes for the client that load --features claims.
+PROXY = bytes.fromhex("0d0a0d0a000d0a515549540a 21 11 000c c0000201 c0000202 9c40 01bb")
+
+
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [
+        (PROXY, None),
+        (b"", "wrong PROXY header"),
+        (PROXY[:-1] + b"\0", "wrong PROXY header"),
+    ],
+    ids=["right", "none", "other port"],
+)
+def test_load_wants_a_proxy_header(
+    programs: Path, header: bytes, error: str | None
+) -> None:
+    pending = [header]
+
+    def put_in_front(data: bytes) -> bytes:
+        return (pending.pop() if pending else b"") + data
+
+    behind = free_port()
+    with tcp_relay(behind, put_in_front) as front:
+        result = load(programs, "ping", front, behind, "--features")
+    assert result.get("error") == error
+
+
+def test_streams_beside_a_ping_pong_are_counted(programs: Path) -> None:
+    front, behind = free_port(), free_port()
+    command = [str(programs / "relay"), "wts", str(front), "127.0.0.1", str(behind)]
+    with Running([command], [front]):
+        ends = ("--client=ws", "--streams=2", "--seconds=0.3")
+        result = load(programs, "mixed", front, behind, *ends)
+    assert result["ok"], result
+    assert result["bytes"] > result["messages"] * 128
+
+
+def test_sockets_are_counted() -> None:
+    before = count_sockets(os.getpid())
+    a, b = socket.socketpair()
+    with a, b:
+        assert count_sockets(os.getpid()) == before + 2
+
+
+def test_an_earlier_checkout_is_another_column(tmp_path: Path) -> None:
+    """Nothing of this checkout is imported there, wherever it is started."""
+    (tmp_path / "fastws").mkdir()
+    (tmp_path / "fastws" / "__init__.py").touch()
+    peer = earlier(MODES["wts"][0], tmp_path)
+    assert peer.name == "before"
+    show = "import fastws; print(fastws.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", show],
+        cwd=BENCH.parent,
+        env=os.environ | peer.env,
+        capture_output=True,
+        text=True,
+        timeout=4 * SECONDS,
+    )
+    assert done.stdout.strip() == str(tmp_path / "fastws" / "__init__.py")
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+def test_every_target_has_a_row_and_its_columns(mode: str) -> None:
+    names = {peer.name for peer in MODES[mode]} | {"uvloop TLS"}
+    labels = {key for key, _, _ in FIGURES}
+    assert TARGETS[mode]
+    for target in TARGETS[mode]:
+        assert target.key in labels
+        assert {target.peer, *(peer for peer, _ in target.others)} <= names
 
 
 def test_is_listening_tells_bound_from_listening() -> None:
