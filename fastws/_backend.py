@@ -9,7 +9,7 @@ import os
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Literal
 
-from fastws import _copyloop_py, _speedups_py
+from fastws import _copyloop_py, _messages_py, _speedups_py
 from fastws._consts import FrameHeader, Side
 
 try:
@@ -28,6 +28,8 @@ __all__ = (
     "FrameDecoder",
     "FrameHeader",
     "MaskKeys",
+    "MessageEnd",
+    "MessagePool",
     "Scratch",
     "Side",
     "Utf8Validator",
@@ -46,6 +48,8 @@ for _name in _speedups_py.__all__:
     setattr(_pure, _name, getattr(_speedups_py, _name))
 _pure.CopyEnd = _copyloop_py.CopyEnd  # type: ignore[attr-defined]
 _pure.Scratch = _copyloop_py.Scratch  # type: ignore[attr-defined]
+_pure.MessageEnd = _messages_py.MessageEnd  # type: ignore[attr-defined]
+_pure.MessagePool = _messages_py.MessagePool  # type: ignore[attr-defined]
 
 
 def load(name: BackendName) -> ModuleType:
@@ -84,6 +88,7 @@ BACKEND: Final[BackendName] = _choose()
 
 if TYPE_CHECKING:
     from fastws._copyloop_py import CopyEnd, Scratch
+    from fastws._messages_py import MessageEnd, MessagePool
     from fastws._speedups_py import (
         BinaryMut,
         FrameDecoder,
@@ -101,6 +106,8 @@ else:
     CopyEnd = _twin.CopyEnd
     FrameDecoder = _twin.FrameDecoder
     MaskKeys = _twin.MaskKeys
+    MessageEnd = _twin.MessageEnd
+    MessagePool = _twin.MessagePool
     Scratch = _twin.Scratch
     Utf8Validator = _twin.Utf8Validator
     apply_mask = _twin.apply_mask

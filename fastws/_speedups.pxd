@@ -204,3 +204,102 @@ cdef class CopyEnd:
     cdef int send_copied(self, unsigned char* p, Py_ssize_t n) except -1
     cpdef pause(self)
     cpdef resume(self)
+
+
+# -- whole messages (_messages.pxi) ---------------------------------------------
+
+cdef class MessageBlock:
+    cdef unsigned char* memory  # owned
+    cdef Py_ssize_t size
+    cdef readonly Py_ssize_t exports  # live views
+    cdef unsigned char* window  # what the next view shows
+    cdef Py_ssize_t window_size
+    cdef int resize(self, Py_ssize_t size) except -1
+
+cdef class MessagePool:
+    cdef object call_soon  # of the loop; None: ends never give way
+    cdef MessageBlock current  # the next read goes here; None until needed
+    cdef MessageBlock spare  # memory of a long message that is through
+    cdef unsigned char* window  # what the read in progress may fill
+    cdef Py_ssize_t window_size
+    cdef unsigned char* out  # OUT_SIZE bytes, owned: what is framed
+    cdef Py_ssize_t used  # corked bytes at its start
+    cdef MessageEnd corked  # whose they are: the end that is being read
+    cdef MessageBlock fresh(self)
+    cdef MessageBlock take(self, Py_ssize_t size)
+    cdef int give_back(self, MessageBlock block) except -1
+    cdef int make_room(self, Py_ssize_t size) except -1
+
+cdef class MessageEnd:
+    cdef readonly MessagePool pool
+    cdef readonly object side
+    cdef readonly object max_size  # bytes of one incoming message; None: unlimited
+    cdef readonly object codec  # None: nothing is compressed
+    cdef readonly MaskKeys keys  # None: frames leave unmasked
+    cdef readonly FrameDecoder decoder
+    cdef readonly object transport
+    cdef object write  # bound method of the transport
+    cdef public int fd  # of a plain socket, to send without detour; -1: none
+    cdef public object on_message, on_ping, on_pong
+    cdef public bint assembles
+    cdef public bint copies
+    cdef public bint is_open
+    cdef public bint can_write
+    cdef public bint is_discarding
+    cdef public bint is_reading
+    cdef public bint is_write_paused
+    cdef readonly unsigned long long reads
+    cdef bint is_sending_fragments
+    cdef MessageBlock partial  # payload of an unfinished message
+    cdef Py_ssize_t filled  # bytes of it
+    cdef bytearray inflating  # an unfinished compressed one
+    cdef unsigned long long inflated  # bytes that a compressed message had so far
+    cdef Utf8Validator text  # made by the first text that is not plain ASCII
+    cdef bytes ping  # newest that is not answered yet
+    cdef Py_ssize_t turn  # bytes of full reads since others had their turn
+    cpdef mute(self)
+    cdef int receive(self, MessageBlock block, unsigned char* p, Py_ssize_t n) except -1
+    cdef int receive_frames(
+        self, MessageBlock block, unsigned char* p, Py_ssize_t n
+    ) except -1
+    cdef int receive_control(self, Part* part) except -1
+    cdef int receive_whole(self, MessageBlock block, Part* part) except -1
+    cdef int receive_first(self, MessageBlock block, Part* part) except -1
+    cdef int receive_more(self, MessageBlock partial, Part* part) except -1
+    cdef int receive_compressed(self, Part* part) except -1
+    cdef Py_ssize_t wanted_size(self) noexcept
+    cdef bint is_valid(self, unsigned char* p, Py_ssize_t n, bint final) except? False
+    cdef int refuse_text(self) except -1
+    cdef int deliver(
+        self,
+        MessageBlock block,
+        unsigned char* p,
+        Py_ssize_t n,
+        int opcode,
+        bint final,
+    ) except -1
+    cdef int tell(self, hook, bytes payload) except -1
+    cdef int fail(self, error) except -1
+    cdef int answer_ping(self) except -1
+    cdef int put(self, int b0, const unsigned char* p, Py_ssize_t n) except -1
+    cdef int put_masked(
+        self, int b0, const unsigned char* p, Py_ssize_t n, const unsigned char* key
+    ) except -1
+    cdef int emit_rest(
+        self,
+        unsigned char* q,
+        Py_ssize_t size,
+        const unsigned char* p,
+        Py_ssize_t n,
+        const unsigned char* key,
+    ) except -1
+    cdef int emit(
+        self,
+        unsigned char* a,
+        Py_ssize_t an,
+        unsigned char* b,
+        Py_ssize_t bn,
+        unsigned char* c,
+        Py_ssize_t cn,
+    ) except -1
+    cdef int flush_out(self) except -1

@@ -4,6 +4,8 @@
 from fastws._consts import FrameHeader as FrameHeader
 from fastws._copyloop_py import CopyEnd as CopyEnd
 from fastws._copyloop_py import Scratch as Scratch
+from fastws._messages_py import MessageEnd as MessageEnd
+from fastws._messages_py import MessagePool as MessagePool
 from fastws._speedups_py import BinaryMut as BinaryMut
 from fastws._speedups_py import FrameDecoder as FrameDecoder
 from fastws._speedups_py import MaskKeys as MaskKeys

@@ -119,6 +119,8 @@ __all__ = (
     "FrameDecoder",
     "FrameHeader",
     "MaskKeys",
+    "MessageEnd",
+    "MessagePool",
     "Scratch",
     "Utf8Validator",
     "apply_mask",
@@ -834,3 +836,4 @@ cdef class BinaryMut:
 
 
 include "_copyloop.pxi"
+include "_messages.pxi"

@@ -26,6 +26,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "_framing_py",
             "_speedups_py",
             "_copyloop_py",
+            "_messages_py",
         ]
     },
     {"_backend": ["_backend"]},
@@ -48,6 +49,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "centre",
             "wsp",
             "pool",
+            "pool_track",
             "__init__",
         ],
         "config": [
@@ -93,6 +95,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "mux",
             "bind_udp",
             "udp",
+            "udp_listen",
             "__init__",
         ]
     },
