@@ -280,6 +280,20 @@ class WebSocketEnd(PingingEnd):
 
     # -- time ----------------------------------------------------------------------
 
+    def check_path(self, now: float) -> bool:
+        """Reset this end if its path is dead; that breaks nothing after a Close.
+
+        A fastws peer has everything then, and a stranger said that it is done.
+        """
+        reason = self.find_dead(now)
+        if reason is None:
+            return True
+        self.abort()
+        is_done = reason == "reset" or self.who is Peer.FASTWS
+        if not (self.close_received and is_done):
+            self.owner.received_reset(self, reason)
+        return False
+
     def next_due(self) -> float:
         """When :meth:`tick` has to look again although nothing happens."""
         is_waiting = self._deadline or self._eof_pending or not self.may_ping

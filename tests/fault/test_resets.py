@@ -13,7 +13,7 @@ import pytest
 from fastws.net.stream import Kind
 from tests.support.copying import LINGER, relay
 from tests.support.ends import STW, TCP, TLS, WTS, Spec, every_end, every_spec
-from tests.support.servers import run_on
+from tests.support.servers import eventually, run_on
 from tests.support.timing import SHORT
 
 CLIENTS = 200
@@ -76,6 +76,27 @@ def test_reset_of_a_stranger_after_its_close_is_no_reset(
             await r.x.send_close(1000)
             assert await r.y.read_end() == (DATA, "eof")
             r.x.wire.reset()
+            await r.y.finish()
+            assert await r.result() == (18, 0, "closed", True)
+
+    run_on(loop_name, main())
+
+
+@every_end(WTS)
+def test_reset_after_a_close_and_the_end_of_tcp_is_no_reset(
+    loop_name: str, spec: Spec
+) -> None:
+    """The same when nobody reads from it any more, and the sweep finds it."""
+
+    async def main() -> None:
+        async with relay(spec) as r:
+            await r.x.send(DATA)
+            await r.x.send_close(1000)
+            assert await r.y.read_end() == (DATA, "eof")
+            await r.x.wire.finish()
+            await eventually(lambda: r.copy.a.is_deaf)
+            r.x.wire.reset()
+            await eventually(lambda: r.copy.a.lost)
             await r.y.finish()
             assert await r.result() == (18, 0, "closed", True)
 
