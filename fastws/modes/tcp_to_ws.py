@@ -26,7 +26,7 @@ from fastws.net.bind_udp import bind_udp
 from fastws.net.proxy import ProxyDialer
 from fastws.net.stream import ByteStream, Hold, describe, kind_of
 from fastws.net.tls import client_context
-from fastws.net.udp import UdpListener, UdpPeer
+from fastws.net.udp_listen import UdpListener, UdpPeer
 from fastws.net.websocket import WebSocketStream
 
 

@@ -14,10 +14,9 @@ from fastws.net.udp import (
     DatagramEnd,
     Pace,
     UdpDialer,
-    UdpListener,
-    UdpPeer,
     UdpStream,
 )
+from fastws.net.udp_listen import UdpListener, UdpPeer
 from tests.support.datagrams import ask, is_silent, udp_client
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.timing import UNIT
