@@ -104,6 +104,11 @@ def test_verify_client(service: Service) -> None:
         with connect(process.port) as sock, pytest.raises((AssertionError, OSError)):
             sock.sendall(rawws.request())
             rawws.Reader(sock).head()
+        stranger = plain_client_context()
+        stranger.load_cert_chain(certs().stranger)
+        with pytest.raises((OSError, AssertionError)):
+            status_over_tls(process.port, stranger)
+        process.wait_for("TLS handshake failed: .*(unknown CA|self)")
 
 
 def test_heartbeat(service: Service) -> None:
@@ -113,12 +118,16 @@ def test_heartbeat(service: Service) -> None:
         assert "all interfaces" not in process.text
         assert ", ping 0.2s," in process.lines[0]
         assert peer.frame().opcode == PING
+    arguments = ("--heartbeat", "0", "127.0.0.1:0", f"127.0.0.1:{service.port}")
+    with websockify(*arguments) as process:
+        assert ", ping off," in process.lines[0]
 
 
 def test_unix_target(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    with Service(echo, path=path):
-        with websockify("127.0.0.1:0", "--unix-target", path) as process:
+    with websockify("127.0.0.1:0", "--unix-target", path) as process:
+        assert status(process.port) == 502
+        with Service(echo, path=path):
             assert works(process.port)
 
 
@@ -159,6 +168,7 @@ def test_run_once(service: Service) -> None:
         with upgraded(process.port) as peer:
             peer.send(BINARY, b"hello")
             assert peer.message(5) == b"hello"
+            eventually(lambda: is_free(process.port))
             peer.sock.sendall(rawws.close(1000))
             assert peer.frame().opcode == rawws.CLOSE
         assert process.wait() == 0
