@@ -258,11 +258,10 @@ class ModeCommand(click.Command):
         self.mode = mode
         self.run = run
         self.examples = examples
-        rows = options_of(mode) if rows is None else rows
-        options = [ModeOption(row, mode) for row in rows]
+        self._rows = options_of(mode) if rows is None else rows
         super().__init__(
             name or mode,
-            params=[*arguments, *more, *options],
+            params=[*arguments, *more],
             callback=self.start,
             help=about,
             options_metavar="[OPTION]...",
@@ -271,6 +270,12 @@ class ModeCommand(click.Command):
                 "max_content_width": _WIDTH,
             },
         )
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """All parameters; options are made here, only for the command that runs."""
+        rows, self._rows = self._rows, ()
+        self.params += [ModeOption(row, self.mode) for row in rows]
+        return super().get_params(ctx)
 
     def start(self, /, **values: Any) -> None:
         """Build the spec from what was given, run it, exit with its status."""

@@ -1,7 +1,6 @@
 """``fastws websockify [source:]port target:port``: wts as its users type it."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -204,7 +203,10 @@ def keep_private(data: bytes) -> str:
     if hasattr(os, "memfd_create"):
         number = os.memfd_create("fastws", 0)
     else:
-        number, path = tempfile.mkstemp(prefix="fastws-")
+        # tempfile.mkstemp would do this too, and slow every start down by its imports.
+        where = os.environ.get("TMPDIR", "/tmp")
+        path = os.path.join(where, f"fastws-{os.urandom(8).hex()}")
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         os.unlink(path)
     os.write(number, data)
     return f"/dev/fd/{number}"

@@ -10,7 +10,7 @@ import mimetypes
 import os
 import re
 import stat
-from email.utils import formatdate
+import time
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -45,6 +45,8 @@ _TYPES = {
     ".woff2": "font/woff2",
 }
 _known = mimetypes.MimeTypes()
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = tuple("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())
 _TEXTUAL = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
 
 _etag = re.compile(r'(?:W/)?("[^"]*")').findall
@@ -136,7 +138,7 @@ class Site:
         tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
         fields = [
             ("ETag", tag),
-            ("Last-Modified", formatdate(status.st_mtime, usegmt=True)),
+            ("Last-Modified", format_date(status.st_mtime)),
             ("Cache-Control", "no-cache"),  # that is: ask again, by its ETag
             ("X-Content-Type-Options", "nosniff"),
         ]
@@ -186,6 +188,13 @@ def type_of(name: str) -> str:
     if kind is None:
         return "application/octet-stream"
     return f"{kind}; charset=utf-8" if kind.startswith(_TEXTUAL) else kind
+
+
+def format_date(seconds: float) -> str:
+    """A time as a field gives it (RFC 9110 section 5.6.7), whatever the locale."""
+    at = time.gmtime(seconds)
+    day, month = _DAYS[at.tm_wday], _MONTHS[at.tm_mon - 1]
+    return time.strftime(f"{day}, %d {month} %Y %H:%M:%S GMT", at)
 
 
 def matches(head: Head, tag: str) -> bool:

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from fastws.exceptions import ConfigError, RemoteProtocolError
-from fastws.http.static import Answer, Site, matches, parse_path, send, type_of
+from fastws.http.static import (
+    Answer,
+    Site,
+    format_date,
+    matches,
+    parse_path,
+    send,
+    type_of,
+)
 from fastws.net.arrived import ArrivedHold
 from fastws.wire.head import Head
 
@@ -120,3 +128,15 @@ def test_client_that_is_gone_gets_nothing(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert answer.file.closed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (784111777.0, "Sun, 06 Nov 1994 08:49:37 GMT"),  # the RFC's own example
+        (0.9, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        (1735689599.5, "Tue, 31 Dec 2024 23:59:59 GMT"),
+    ],
+)
+def test_format_date(seconds: float, text: str) -> None:
+    assert format_date(seconds) == text
