@@ -33,5 +33,11 @@ def _address_of(text: str) -> str:
 
 
 def parse_field_name(text: str) -> str:
-    """Check the name of an HTTP field."""
-    return check_header(text.strip().removesuffix(":"), "")[0]
+    """Check the name of an HTTP field; ``ValueError``: it is none."""
+    name = text.strip().removesuffix(":")
+    try:
+        return check_header(name, "")[0]
+    except ValueError:
+        raise ValueError(
+            f"{name!r} is not a header name; write X-Real-IP or the like"
+        ) from None

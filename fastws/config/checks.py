@@ -115,13 +115,14 @@ def refuse(spec: Any, names: tuple[str, ...], reason: str) -> None:
 def check_pair(spec: Any, cert: str, key: str) -> None:
     """A key needs its certificate."""
     if getattr(spec, key) is not None and getattr(spec, cert) is None:
-        raise ConfigError(key, f"needs {cert}: the certificate this key belongs to")
+        flag = "--" + cert.replace("_", "-")
+        raise ConfigError(key, f"needs {flag}: the certificate this key belongs to")
 
 
 def check_trust(spec: Any) -> None:
     """Whom to trust, or nobody to be verified: not both."""
     if spec.insecure and spec.ca is not None:
-        raise ConfigError("insecure", "contradicts ca; give one of the two")
+        raise ConfigError("insecure", "contradicts --ca; give one of the two")
 
 
 def check_loop(listen: Listen, address: tuple[str, int] | str) -> None:

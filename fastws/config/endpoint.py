@@ -216,7 +216,7 @@ class WsUrl:
         if "@" in authority:
             raise ValueError(
                 "user and password do not belong in the URL;"
-                " send them with -H 'Authorization: Basic …'"
+                " write --basic USER:PASSWORD, or set FASTWS_BASIC"
             )
         if match[4] is not None:
             raise ValueError("a WebSocket URL has no #fragment; write # as %23")

@@ -15,7 +15,7 @@ _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]+)")
 _SENSITIVE = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
 _DEVICE = re.compile(r"[^\s/\x00-\x1f\x7f]{1,15}")  # Linux IFNAMSIZ less its NUL
-_OWN_OPTION = {"host": "host", "origin": "origin"}
+_OWN_OPTION = frozenset({"host", "origin"})
 _OWN_PREFIX = "sec-websocket-"
 _OURS = frozenset(
     {"connection", "upgrade", "content-length", "transfer-encoding", "x-fastws"}
@@ -70,9 +70,9 @@ def header_owner(name: str, *, request: bool) -> str | None:
     """
     lower = name.lower()
     if request and lower in _OWN_OPTION:
-        return f"use the option {_OWN_OPTION[lower]} for {name}"
+        return f"use --{lower} for {name}"
     if lower == "sec-websocket-protocol":
-        return f"use the option subprotocol for {name}"
+        return f"use --subprotocol for {name}"
     if lower in _OURS or lower.startswith(_OWN_PREFIX):
         return f"{name} belongs to the upgrade itself and cannot be set"
     return None

@@ -210,7 +210,7 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigError("text", "needs - as LISTEN: it is for standard input")
         if kind == "udp":
             refuse(self, ("oneshot",), "means nothing for udp:, which has no end")
-            refuse(self, ("idle_timeout",), "does not count for udp:; use udp_idle")
+            refuse(self, ("idle_timeout",), "does not count for udp:; use --udp-idle")
 
     def _check_way_out(self) -> None:
         if self.proxy is not None:
@@ -228,7 +228,7 @@ class TcpToWs(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if getattr(self, name) is not None and "authorization" in given:
                 raise ConfigError(name, "contradicts the header Authorization")
         if self.bearer is not None and self.basic is not None:
-            raise ConfigError("basic", "contradicts bearer; give one of the two")
+            raise ConfigError("basic", "contradicts --bearer; give one of the two")
         if self.proxy is None or self.proxy.is_off:
             check_loop(self.listen, self.dial_address)
         else:
@@ -330,7 +330,9 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         check_pair(self, "cert", "key")
         check_pair(self, "target_cert", "target_key")
         if self.client_ca is not None and self.cert is None:
-            raise ConfigError("client_ca", "needs cert: only TLS asks for certificates")
+            raise ConfigError(
+                "client_ca", "needs --cert: only TLS asks for certificates"
+            )
         self._check_ways_in()
         if not self.may_use_tls:
             names = ("sni", "ca", "insecure", "target_cert", "target_key")
@@ -350,7 +352,7 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         check_text(self, "client_ip_header", access.parse_field_name)
         if self.client_ip_header is not None and not self.trust:
             raise ConfigError(
-                "client_ip_header", "needs trust: nobody else's headers are believed"
+                "client_ip_header", "needs --trust: nobody else's headers are believed"
             )
         if not is_count(self.max_per_ip) or self.max_per_ip < 0:
             raise ConfigError("max_per_ip", "must be a whole number, 0 for no limit")
@@ -362,14 +364,14 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             reason = "needs a stream: there is no such header for udp: targets"
             raise ConfigError("send_proxy_protocol", reason)
         if self.plain_too and self.cert is None:
-            raise ConfigError("plain_too", "needs cert: without TLS all is plain")
+            raise ConfigError("plain_too", "needs --cert: without TLS all is plain")
 
     def _check_targets(self) -> None:
         if self.target is not None:
             parse_field(self, "target", Target)
         elif not self.route and self.token_file is None:
             raise ConfigError(
-                "target", "is missing; only route and token_file need none"
+                "target", "is missing; only --route and --token-file need none"
             )
         parse_fields(self, "more_targets", Target)
         parse_fields(self, "route", Route)
@@ -378,6 +380,11 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         clash = find_clash(self.route)
         if clash is not None:
             raise ConfigError("route", f"{clash} is named twice")
+        if len({target.udp for target in self.targets}) > 1:
+            reason = "udp: and other targets cannot share connections; use --route"
+            raise ConfigError("more_targets", reason)
+        if self.path is not None and self.target is None and self.token_file is None:
+            raise ConfigError("path", "is for TARGET; a route says its own path")
         if self.target is not None and self.path is not None:
             if any(route.pattern == self.path for route in self.route):
                 raise ConfigError("route", f"{self.path} is the path of TARGET already")

@@ -259,7 +259,7 @@ def test_option_of_stw_is_none_of_wts(flag: str) -> None:
 def test_password_in_url_is_not_repeated() -> None:
     done = run_fastws("stw", "7000", "wss://user:hunter2@edge.example/")
     assert done.returncode == 2
-    assert "send them with -H 'Authorization" in done.stderr
+    assert "write --basic USER:PASSWORD" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
 
 
@@ -285,15 +285,15 @@ def test_malformed_variable_is_named(variable: str, value: str, message: str) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((*WTS, "--key", "f"), "--key: needs cert"),
-        ((*WTS, "--client-ca", "f"), "--client-ca: needs cert"),
+        ((*WTS, "--key", "f"), "--key: needs --cert"),
+        ((*WTS, "--client-ca", "f"), "--client-ca: needs --cert"),
         ((*WTS, "--insecure"), "--insecure: only means something with a tls:// target"),
         ((*WTS, "--max-message", "1023"), "--max-message: must be from 1KiB to 16MiB"),
         ((*WTS, "--ping-deadline", "0"), "--ping-deadline: must be more than 0"),
         ((*WTS, "--max-connections", "0"), "--max-connections: must be a whole number"),
         (("wts", "8080", "localhost:8080"), "LISTEN: is the address to connect to"),
-        ((*STW, "-H", "Host: x"), "--header: use the option host for Host"),
-        ((*STW, "--insecure", "--ca", "f"), "--insecure: contradicts ca"),
+        ((*STW, "-H", "Host: x"), "--header: use --host for Host"),
+        ((*STW, "--insecure", "--ca", "f"), "--insecure: contradicts --ca"),
         ((*STW, "--subprotocol", "base64"), "--subprotocol: base64 is not spoken"),
     ],
 )
@@ -307,7 +307,7 @@ def test_contradiction(arguments: tuple[str, ...], message: str) -> None:
 def test_contradiction_names_the_variable_it_came_from() -> None:
     done = run_fastws(*WTS, FASTWS_KEY="f")
     assert done.returncode == 78
-    assert done.stderr.startswith("Error: FASTWS_KEY: needs cert")
+    assert done.stderr.startswith("Error: FASTWS_KEY: needs --cert")
     assert done.stderr.count("\n") == 1
 
 

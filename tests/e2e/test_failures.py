@@ -110,9 +110,9 @@ def test_expired_certificate_of_our_own_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((*WTS, "--key", certs().key), "--key: needs cert"),
+        ((*WTS, "--key", certs().key), "--key: needs --cert"),
         (("stw", "0", "ws://h/", "--insecure"), "--insecure: only means something"),
-        ((*STW, "--insecure", "--ca", certs().ca), "--insecure: contradicts ca"),
+        ((*STW, "--insecure", "--ca", certs().ca), "--insecure: contradicts --ca"),
         (("wts", "127.0.0.1:80", "127.0.0.1:80"), "LISTEN: is the address to connect"),
     ],
 )

@@ -263,7 +263,7 @@ def test_without_plain_too_a_tls_port_is_only_that(service: Service) -> None:
 def test_plain_too_needs_a_certificate() -> None:
     done = run_fastws("wts", "0", "127.0.0.1:9", "--plain-too")
     assert done.returncode == 78
-    assert "--plain-too: needs cert: without TLS all is plain" in done.stderr
+    assert "--plain-too: needs --cert: without TLS all is plain" in done.stderr
 
 
 def test_peer_of_a_connection_that_was_handed_over(service: Service) -> None:

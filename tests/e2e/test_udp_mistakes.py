@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
         (("stw", "udp:x", "ws://h/"), 2, "write udp:PORT"),
         (("stw", "udp:1", "ws://h/", "--oneshot"), 78, "--oneshot: means nothing"),
         (("stw", "udp:1", "ws://h/", "--udp-idle", "0"), 78, "must be more than 0"),
-        (("stw", "udp:1", "ws://h/", "--idle-timeout", "9"), 78, "use udp_idle"),
+        (("stw", "udp:1", "ws://h/", "--idle-timeout", "9"), 78, "use --udp-idle"),
         (("wts", "udp:1", "h:1"), 78, "LISTEN: WebSockets come over TCP"),
         (("wts", "1", "udp:53"), 2, "write udp:127.0.0.1:53"),
         (("stw", "udp:1", "ws://h/", "--workers", "2"), 78, "TCP and unix sockets"),

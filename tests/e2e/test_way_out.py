@@ -154,7 +154,7 @@ def test_header_file_as_a_variable(tmp_path: Path) -> None:
     ("text", "more", "words"),
     [
         (None, (), "cannot be read: no such file or directory"),
-        ("A: b\n\nHost: x", (), "line 3: use the option host for Host"),
+        ("A: b\n\nHost: x", (), "line 3: use --host for Host"),
         (
             "Authorization: x",
             ("--bearer", "y"),

@@ -45,7 +45,7 @@ def test_reject_network(text: str, reason: str) -> None:
 def test_field_name() -> None:
     assert parse_field_name(" X-Real-IP: ") == "X-Real-IP"
     for text in ("", "X Y", "X:Y", "ü"):
-        with pytest.raises(ValueError, match="is not a header name"):
+        with pytest.raises(ValueError, match="is not a header name; write X-Real-IP"):
             parse_field_name(text)
 
 
@@ -74,15 +74,15 @@ def test_what_is_accepted() -> None:
         ({"auth_token": "one"}, "auth_token", "a sequence of texts"),
         ({"auth_token": ["a b"]}, "auth_token", "one word"),
         ({"trust": ["x"]}, "trust", "is not a network"),
-        ({"client_ip_header": "X"}, "client_ip_header", "needs trust"),
-        ({"client_ip_header": "X Y", "trust": ["::1"]}, "client_ip_header", "header"),
+        ({"client_ip_header": "X"}, "client_ip_header", "needs --trust"),
+        ({"client_ip_header": "X Y", "trust": ["::1"]}, "client_ip_header", "write X-"),
         ({"max_per_ip": -1}, "max_per_ip", "whole number"),
         ({"max_per_ip": True}, "max_per_ip", "whole number"),
         ({"proxy_protocol": "on"}, "proxy_protocol", "off, accept or require"),
         ({"send_proxy_protocol": "v3"}, "send_proxy_protocol", "v1 or v2"),
-        ({"plain_too": True}, "plain_too", "needs cert"),
+        ({"plain_too": True}, "plain_too", "needs --cert"),
         (
-            {"send_proxy_protocol": "v1", "more_targets": ["udp:127.0.0.1:9"]},
+            {"send_proxy_protocol": "v1", "route": ["/a=udp:127.0.0.1:9"]},
             "send_proxy_protocol",
             "needs a stream",
         ),

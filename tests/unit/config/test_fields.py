@@ -83,7 +83,7 @@ def test_other_header_is_shown() -> None:
 @pytest.mark.parametrize("name", ["Host", "origin"])
 def test_request_field_with_an_option_of_its_own(name: str) -> None:
     reason = header_owner(name, request=True)
-    assert reason == f"use the option {name.lower()} for {name}"
+    assert reason == f"use --{name.lower()} for {name}"
     assert header_owner(name, request=False) is None
 
 
@@ -108,7 +108,7 @@ def test_field_of_the_upgrade_itself(name: str, request_side: bool) -> None:
 
 def test_subprotocol_field_names_the_option() -> None:
     reason = header_owner("Sec-WebSocket-Protocol", request=True)
-    assert reason == "use the option subprotocol for Sec-WebSocket-Protocol"
+    assert reason == "use --subprotocol for Sec-WebSocket-Protocol"
 
 
 @pytest.mark.parametrize("text", ["/", "/ssh", "/a%20b", "/a/b;c=d"])

@@ -93,7 +93,7 @@ def test_contradictions() -> None:
     header = (("Authorization", "x"),)
     assert broken(basic="a:b", headers=header).startswith("basic: contradicts")
     assert broken(bearer="b", headers=header).startswith("bearer: contradicts")
-    assert broken(bearer="b", basic="a:b").startswith("basic: contradicts bearer")
+    assert broken(bearer="b", basic="a:b").startswith("basic: contradicts --bearer")
     assert broken(basic="a:\x01").endswith("holds a control character")
     assert broken(retry=101).startswith("retry: must be")
     assert broken(retry=True).startswith("retry: must be")

@@ -148,6 +148,12 @@ def test_target_may_be_left_out(options: dict[str, object]) -> None:
             "/a is the path of TARGET already",
         ),
         ({"route": ("/a=h:1",), "sni": "x"}, "sni", "tls:// target"),
+        ({"route": ("/a=h:1",), "path": "/b"}, "path", "says its own path"),
+        (
+            {"target": "h:1", "more_targets": ("udp:h:1",)},
+            "more_targets",
+            "udp: and other targets",
+        ),
     ],
 )
 def test_reject_targets(options: dict[str, object], path: str, reason: str) -> None:

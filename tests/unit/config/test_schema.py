@@ -187,14 +187,14 @@ def test_wts_tls_option_needs_a_tls_target(options: dict[str, Any], path: str) -
 def test_key_needs_its_certificate(key: str, cert: str) -> None:
     path, reason = refusal(wts, "tls://h:22", **{key: "f"})
     assert path == key
-    assert reason.startswith(f"needs {cert}")
+    assert reason.startswith(f"needs --{cert.replace('_', '-')}: ")
     wts("tls://h:22", **{cert: "f"})  # the key may stand in the same file
     wts("tls://h:22", **{cert: "f", key: "g"})
 
 
 def test_client_ca_needs_a_certificate() -> None:
     path, reason = refusal(wts, client_ca="f")
-    assert (path, reason[:10]) == ("client_ca", "needs cert")
+    assert (path, reason[:13]) == ("client_ca", "needs --cert:")
     assert wts(client_ca="f", cert="g").client_ca == "f"
 
 
@@ -321,7 +321,7 @@ def test_every_attribute_is_documented() -> None:
         (stw, {"listen": "1", "text": True}, "text", "needs - as LISTEN"),
         (stw, {"listen": "udp:1", "text": True}, "text", "needs - as LISTEN"),
         (stw, {"listen": "udp:1", "oneshot": True}, "oneshot", "has no end"),
-        (stw, {"listen": "udp:1", "idle_timeout": 9.0}, "idle_timeout", "udp_idle"),
+        (stw, {"listen": "udp:1", "idle_timeout": 9.0}, "idle_timeout", "--udp-idle"),
         (stw, {"udp_idle": 0.0}, "udp_idle", "must be more than 0"),
         (wts, {"listen": "-"}, "listen", "wts takes a socket as inetd:"),
         (wts, {"listen": "udp:1"}, "listen", "udp: is for TARGET"),
