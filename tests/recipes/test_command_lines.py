@@ -54,8 +54,10 @@ def test_command_line(name: str, text: str) -> None:
     command = cli.commands[word]
     ctx = command.make_context(word, arguments)
     if isinstance(command, ModeCommand):
-        values = {k: v for k, v in ctx.params.items() if k not in PROCESS}
+        values = dict(ctx.params)
+        process = {name: values.pop(name) for name in PROCESS}
         pairs = values.pop("also", ())
         with ctx:
-            specs = expand(command.spec(ctx, values, {}), pairs)
+            more = command.prepare(ctx, values, process)
+            specs = expand(command.spec(ctx, values, more), pairs)
         assert len(specs) == 1 + len(pairs)
