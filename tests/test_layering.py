@@ -81,6 +81,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "proxy",
             "prelude",
             "listen",
+            "handoff",
             "descriptors",
             "stdio",
             "ends",
@@ -99,7 +100,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "__init__",
         ]
     },
-    {"upstream": ["health", "balance", "group", "pool", "__init__"]},
+    {"upstream": ["health", "balance", "group", "waiting", "pool", "__init__"]},
     {
         "http": [
             "server",
@@ -117,7 +118,16 @@ LAYERS: list[dict[str, list[str]]] = [
     },
     {"proxy": ["udp", "serve", "__init__"]},
     {
-        "ws": ["stream", "connect", "serve", "__init__"],
+        "ws": [
+            "handler",
+            "protocol",
+            "open",
+            "server",
+            "stream",
+            "connect",
+            "serve",
+            "__init__",
+        ],
         "modes": [
             "parts",
             "runner",
@@ -141,6 +151,7 @@ LAYERS: list[dict[str, list[str]]] = [
     {
         "cli": [
             "log",
+            "variables",
             "options",
             "daemon",
             "serve",
