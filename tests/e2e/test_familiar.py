@@ -204,10 +204,12 @@ def test_web_and_wts_as_a_websockify_user_types_it(
 def test_daemon_listens_when_the_command_returns(service: Service) -> None:
     port = free_port()
     command = ("websockify", "-D", f"127.0.0.1:{port}", f"127.0.0.1:{service.port}")
-    done = run_fastws(*command, "--idle-timeout", "1")
+    done = run_fastws(*command, "--idle-timeout", "2")
     assert done.returncode == 0
-    assert works(port)
-    second = run_fastws(*command)
+    with upgraded(port) as peer:  # the first stays while somebody is connected
+        peer.send(BINARY, b"hello")
+        assert peer.message(5) == b"hello"
+        second = run_fastws(*command, "--idle-timeout", "2")
     assert second.returncode == 1
     assert f"127.0.0.1:{port}: address already in use" in second.stderr
     eventually(lambda: is_free(port), 3 * SHORT)
@@ -226,7 +228,7 @@ def test_daemon_keeps_an_error_stream_that_is_a_file(
                 "-m",
                 "fastws",
                 "websockify",
-                "--idle-timeout=1",
+                "--idle-timeout=2",
                 *command,
             ],
             env=clean_environment(),

@@ -16,7 +16,7 @@ from tests.support.cli import Fastws, eventually, run_fastws, stw, wts
 from tests.support.rawws import BINARY, upgraded
 from tests.support.servers import free_port
 from tests.support.services import Service, ask, connect, echo, read_to_end
-from tests.support.timing import LONG, units
+from tests.support.timing import UNIT, units
 
 pytestmark = pytest.mark.e2e
 
@@ -253,6 +253,6 @@ def test_old_connection_ends_as_by_a_drain() -> None:
 def test_age_is_off_by_default() -> None:
     with Service(echo) as service, wts(service.port) as process:
         with upgraded(process.port) as peer:
-            peer.sock.settimeout(LONG / 20)
+            peer.sock.settimeout(5 * UNIT)
             with pytest.raises(TimeoutError):
                 peer.frame()

@@ -34,11 +34,15 @@ both_loops = pytest.mark.parametrize("loop_name", list(LOOPS))
 """Runs a test on each loop; the test takes ``loop_name``."""
 
 
+_bound: list[socket.socket] = []
+"""The ports of ``free_port``."""
+
+
 def open_sockets() -> set[str]:
     """What ``/proc`` calls this process's sockets; empty where there is none."""
-    found = set()
+    found, bound = set(), {str(sock.fileno()) for sock in _bound}
     with contextlib.suppress(OSError):
-        for fd in os.listdir("/proc/self/fd"):
+        for fd in set(os.listdir("/proc/self/fd")) - bound:
             with contextlib.suppress(OSError):
                 target = os.readlink(f"/proc/self/fd/{fd}")
                 if target.startswith("socket:"):
@@ -140,10 +144,16 @@ def black_hole() -> tuple[int, list[socket.socket]]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 on which nobody listens, unless told its number.
+
+    It stays bound for the rest of the run, so that the system gives it to nobody
+    else; servers that set SO_REUSEADDR before they bind, as all do, can have it.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    _bound.append(sock)
+    return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager
