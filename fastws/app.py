@@ -117,7 +117,9 @@ def check_workers(specs: Sequence[ModeSpec], workers: int, idle_exit: float) -> 
         raise ConfigError("--workers", "contradicts an end when idle")
     for spec in specs:
         kind = spec.listen.kind  # type: ignore[attr-defined]
-        if kind not in ("tcp", "unix", "fd") or getattr(spec, "oneshot", False):
+        if spec.oneshot:
+            raise ConfigError("--workers", "contradicts --oneshot")
+        if kind not in ("tcp", "unix", "fd"):
             raise ConfigError("--workers", "shares listening TCP and unix sockets only")
         if spec.max_connections is not None and spec.max_connections < workers:
             few = f"--max-connections {spec.max_connections} is less than one each"

@@ -11,7 +11,7 @@ _HELP = """\
 Hash a password for the users file of wts --auth-basic.
 
 Asks for it on a terminal; otherwise the first line of standard input is taken. With
-USER the whole line of the file is printed:
+USER the whole line of the file is printed.
 
 \b
   fastws hash-password anna >> users

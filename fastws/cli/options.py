@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from fastws.cli.variables import misspelt
 from fastws.config.options import FLAG, MODES, OPTIONS, Option, options_of
 from fastws.config.pairs import expand
 from fastws.config.schema import ModeSpec
@@ -21,6 +22,20 @@ else:
     ParamType = click.ParamType
 
 _WIDTH = 88
+_INSTEAD = {
+    ("stw", "--path"): "the path stands in the URL",
+    ("stw", "--auth-token"): "use --bearer",
+    ("stw", "--auth-basic"): "use --basic",
+    ("stw", "--client-ca"): "use --ca",
+    ("wts", "--bearer"): "use --auth-token",
+    ("wts", "--basic"): "use --auth-basic",
+    ("wts", "--host"): "use --allow-host",
+    ("wts", "--origin"): "use --allow-origin",
+    ("wts", "--header-file"): "use -H, or FASTWS_HEADER_FILE",
+}
+"""Mode, and an option that it does not have: what does the same there."""
+
+_SECRET = {"stw": "BEARER", "wts": "AUTH_TOKEN"}
 
 
 class Failure(click.ClickException):
@@ -135,6 +150,16 @@ class ModeOption(click.Option):
 def _sentence(row: Option, mode: str) -> str:
     default = row.default_text(mode)
     return row.help_in(mode) + (f" [{default}]" if default else "")
+
+
+def _owner(ctx: click.Context, flag: str) -> str:
+    """The first other command that shows ``flag`` in its help, or empty."""
+    group = ctx.parent.command if ctx.parent is not None else None
+    for name, command in getattr(group, "commands", {}).items():
+        for param in command.get_params(ctx):
+            if flag in param.opts and not getattr(param, "hidden", False):
+                return str(name)
+    return ""
 
 
 class ModeArgument(click.Argument):
@@ -277,6 +302,20 @@ class ModeCommand(click.Command):
         self.params += [ModeOption(row, self.mode) for row in rows]
         return super().get_params(ctx)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; who takes an option of another command is told whose it is."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            flag = error.option_name
+            owner = _owner(ctx, flag)
+            if not owner:
+                raise
+            text = f"No such option {flag!r}: it is one of fastws {owner}"
+            instead = _INSTEAD.get((self.mode, flag))
+            text += f"; {instead}." if instead else "."
+            raise click.NoSuchOption(flag, text, ctx=ctx) from None
+
     def start(self, /, **values: Any) -> None:
         """Build the spec from what was given, run it, exit with its status."""
         ctx = click.get_current_context()
@@ -291,6 +330,8 @@ class ModeCommand(click.Command):
             more = self.prepare(ctx, values, process)
             self.require(ctx, {**values, **more})
             specs = expand(self.spec(ctx, values, more), pairs)
+            if wrong := list(misspelt(os.environ)):
+                process["warnings"] = [*process.get("warnings", ()), *wrong]
             if self.is_quiet(ctx, values):
                 process["log_level"] = "warning"
             ctx.exit(self.run(specs, **process))
@@ -381,7 +422,8 @@ class ModeCommand(click.Command):
         with formatter.section("Variables"):
             formatter.write_text(
                 "Each option can be set as a variable: FASTWS_PING=30s for --ping 30s,"
-                " one value a line where it repeats, FASTWS_HEADER_FILE for a file."
+                " one value a line where it repeats. A secret may stand in a file:"
+                f" FASTWS_{_SECRET[self.mode]}_FILE."
             )
         with formatter.section("Examples"):
             for example in self.examples:

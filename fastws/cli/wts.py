@@ -18,7 +18,8 @@ wts = ModeCommand(
             "target",
             "TARGET",
             Target.parse,
-            "HOST:PORT, tls://HOST:PORT, unix:/PATH or udp:HOST:PORT",
+            "HOST:PORT, tls://HOST:PORT, unix:/PATH or udp:HOST:PORT; left out where"
+            " --route or --token-file say it all",
             unless=("route", "token_file"),
         ),
         ModeArgument(

@@ -18,7 +18,8 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 _MAX_PATH = 107  # bytes of a socket path on Linux, without its NUL
 _LISTEN_HINT = (
     "write PORT (loopback), :PORT (all interfaces), HOST:PORT, [V6]:PORT,"
-    " unix:/PATH, fd:NUMBER, udp:PORT, inetd: or - for standard input and output"
+    " unix:/PATH, fd:NUMBER or inetd:, for stw also udp:PORT or - (standard input"
+    " and output)"
 )
 _UDP_HINT = "write udp:PORT (loopback), udp::PORT (all interfaces) or udp:HOST:PORT"
 _TARGET_HINT = (

@@ -313,7 +313,7 @@ OPTIONS: Sequence[Option] = (
         "--proxy-protocol",
         choice("off|accept|require", "off", "accept", "require"),
         _IN,
-        "PROXY v1 or v2 header of --trust, without that of this machine",
+        "take a PROXY v1 or v2 header from --trust, or if not given this machine",
     ),
     Option(
         "--send-proxy-protocol",

@@ -244,7 +244,7 @@ def test_stw_has_workers_too(service: Service) -> None:
             {"max_connections": 2},
             "--workers: --max-connections 2 is less than one each",
         ),
-        (2, {"oneshot": True}, "--workers: shares listening"),
+        (2, {"oneshot": True}, "--workers: contradicts --oneshot"),
     ],
 )
 def test_reject(
