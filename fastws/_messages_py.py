@@ -12,7 +12,7 @@ its whole message) in memory. ``bytes(view)`` is the thing to keep.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from fastws import _consts
 from fastws._buffer_py import byte_view
@@ -36,36 +36,12 @@ from fastws._speedups_py import (
     encode_frame,
 )
 from fastws.exceptions import LocalProtocolError, RemoteProtocolError
-from fastws.typing import BytesLike
+from fastws.typing import BytesLike, Codec
 
 READ = 256 * 1024  # bytes of one read
 TURN = 1024 * 1024  # bytes of full reads until other connections have their turn
 UNLIMITED = (1 << 63) - 1  # what a codec hears of a message without a limit
 CRUMBS = 1024  # frames of one read; more of them take as long as many bytes
-
-
-class Codec(Protocol):
-    """What compresses messages (RFC 7692). One for each connection."""
-
-    def compress(self, data: BytesLike, final: bool) -> bytes:
-        """The payload of the next frame; ``data`` is viewed during the call.
-
-        Args:
-            data: the next part of a message.
-            final: the message ends here.
-        """
-
-    def decompress(self, chunk: BytesLike, final: bool, max_size: int) -> bytes:
-        """What ``chunk`` (viewed during the call) unpacks to.
-
-        Args:
-            chunk: the next bytes of a message, cut anywhere.
-            final: the message ends here.
-            max_size: bytes that this message may still have.
-
-        Raises:
-            RemoteProtocolError: 1009 for more than ``max_size`` bytes, else 1007.
-        """
 
 
 class MessagePool:

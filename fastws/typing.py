@@ -1,7 +1,7 @@
 """Names for the shapes that cross module borders. Imports nothing of fastws."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 """Read-only use; one-dimensional, C-contiguous, itemsize 1."""
@@ -14,3 +14,27 @@ HeaderList: TypeAlias = Sequence[tuple[str, str]]
 
 Address: TypeAlias = tuple[str, int] | str
 """``(host, port)`` for TCP, a path for a unix socket."""
+
+
+class Codec(Protocol):
+    """What compresses messages (RFC 7692). One for each connection."""
+
+    def compress(self, data: BytesLike, final: bool) -> bytes:
+        """The payload of the next frame; ``data`` is viewed during the call.
+
+        Args:
+            data: the next part of a message.
+            final: the message ends here.
+        """
+
+    def decompress(self, chunk: BytesLike, final: bool, max_size: int) -> bytes:
+        """What ``chunk`` (viewed during the call) unpacks to.
+
+        Args:
+            chunk: the next bytes of a message, cut anywhere.
+            final: the message ends here.
+            max_size: bytes that this message may still have.
+
+        Raises:
+            RemoteProtocolError: 1009 for more than ``max_size`` bytes, else 1007.
+        """

@@ -201,7 +201,7 @@ class Listener(Serving):
         """Accept what waits, at most ``ACCEPT_BATCH``."""
         tasks = self._tasks
         for _ in range(ACCEPT_BATCH):
-            if len(tasks) >= self.max_connections + self.overflow:
+            if self.active >= self.max_connections + self.overflow:
                 self._waits_for_room = True
                 self._rest(f"all {self.max_connections} connections are in use")
                 return

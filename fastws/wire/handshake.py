@@ -1,7 +1,7 @@
 """The opening handshake of RFC 6455 section 4, both sides, and who may start one.
 
 Strict where the RFC is: what a browser would refuse, a client refuses here, and what
-a server must answer is in the error. No extension is ever offered or accepted here.
+a server must answer is in the error. Extensions are negotiated by the caller.
 """
 
 import binascii
@@ -95,6 +95,7 @@ def build_upgrade(
     *,
     origin: str | None = None,
     subprotocols: Sequence[str] = (),
+    extensions: str | None = None,
     headers: HeaderList = (),
 ) -> bytes:
     """Return the client's request (RFC 6455 section 4.1).
@@ -105,6 +106,7 @@ def build_upgrade(
         key: from ``make_key``.
         origin: value of the Origin field.
         subprotocols: names in order of preference, tokens, each once.
+        extensions: value of Sec-WebSocket-Extensions, ``None`` offers none.
         headers: further fields, placed last.
 
     Raises:
@@ -127,6 +129,8 @@ def build_upgrade(
                 f"subprotocols must be distinct tokens: {', '.join(subprotocols)!r}"
             )
         fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if extensions is not None:
+        fields.append(("Sec-WebSocket-Extensions", extensions))
     _check_extra(headers)
     if not target.startswith("/"):
         raise LocalProtocolError(f"WebSocket target {target!r} does not start with /")
@@ -134,7 +138,12 @@ def build_upgrade(
 
 
 def check_answer(
-    head: Head, key: str, *, subprotocols: Sequence[str] = (), body: bytes = b""
+    head: Head,
+    key: str,
+    *,
+    subprotocols: Sequence[str] = (),
+    extensions: bool = False,
+    body: bytes = b"",
 ) -> str | None:
     """Check a server's answer; return the subprotocol it chose (RFC 6455 section 4.1).
 
@@ -142,6 +151,7 @@ def check_answer(
         head: the answer, as read on the client side.
         key: the one that was sent.
         subprotocols: the names that were offered.
+        extensions: some were offered; the caller checks what was accepted.
         body: what came after the head, only carried by ``InvalidStatus``.
 
     Raises:
@@ -161,9 +171,9 @@ def check_answer(
         )
     if _one(head, "Sec-WebSocket-Accept") != accept_key(key):
         raise RemoteProtocolError("Sec-WebSocket-Accept does not match the key sent")
-    if head.get_tokens("sec-websocket-extensions"):
-        extensions = head.get("sec-websocket-extensions")
-        raise RemoteProtocolError(f"extension was not offered: {extensions}")
+    if not extensions and head.get_tokens("sec-websocket-extensions"):
+        accepted = head.get("sec-websocket-extensions")
+        raise RemoteProtocolError(f"extension was not offered: {accepted}")
     chosen = head.get_all("sec-websocket-protocol")
     if not chosen:
         return None
@@ -237,13 +247,18 @@ def choose_subprotocol(offered: Sequence[str], wanted: Sequence[str]) -> str | N
 
 
 def build_accept(
-    key: str, *, subprotocol: str | None = None, headers: HeaderList = ()
+    key: str,
+    *,
+    subprotocol: str | None = None,
+    extensions: str | None = None,
+    headers: HeaderList = (),
 ) -> bytes:
     """Return the server's 101 answer (RFC 6455 section 4.2.2).
 
     Args:
         key: of the request, checked.
         subprotocol: one of those offered, or ``None``.
+        extensions: value of Sec-WebSocket-Extensions, as negotiated.
         headers: further fields, placed last.
 
     Raises:
@@ -255,6 +270,8 @@ def build_accept(
         if not is_token(subprotocol):
             raise LocalProtocolError(f"subprotocol {subprotocol!r} is not a token")
         more = f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    if extensions is not None:
+        more += encode_fields([("Sec-WebSocket-Extensions", extensions)])
     if headers:
         _check_extra(headers)
         more += encode_fields(headers)

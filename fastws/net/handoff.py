@@ -1,0 +1,73 @@
+"""Listeners without a task for each connection."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastws.net.bind import format_address
+from fastws.net.listen import Listener
+from fastws.net.tls import explain_tls
+
+logger = logging.getLogger("fastws.net")
+
+
+class HandOff(Listener):
+    """A listener whose protocols look after their connections themselves.
+
+    No task outlives the making of the transport. Every protocol counts as a
+    connection until :meth:`left` is called for it, once, if its ``connection_made``
+    was; ``transport`` is ``None`` before.
+
+    Args:
+        socks: as for :class:`Listener`.
+        protocol_factory: makes the protocol of each connection, called with the
+            address of its peer.
+        options: as for :class:`Listener`, without ``prelude``.
+    """
+
+    def __init__(
+        self,
+        socks: Sequence[socket.socket],
+        protocol_factory: Callable[[Any], Any],
+        **options: Any,
+    ) -> None:
+        super().__init__(socks, _nobody, **options)
+        self._kept = 0  # connections whose task has ended
+        self._make = protocol_factory
+
+    @property
+    def active(self) -> int:
+        """Connections that have not ended, those still shaking hands with them."""
+        return len(self._tasks) + self._kept
+
+    def left(self) -> None:
+        """A connection is gone: there is room for another."""
+        self._kept -= 1
+        if self._waits_for_room:
+            self._resume()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._kept += 1
+        super()._end(task)
+
+    async def _serve(self, conn: socket.socket, peer: Any) -> None:
+        protocol = self._make(peer)
+        try:
+            if self.tls is None:
+                await self._loop.connect_accepted_socket(lambda: protocol, conn)
+            else:
+                await self._shake_hands(conn, self.tls, protocol)
+        except BaseException as exc:
+            if protocol.transport is None:
+                self._kept -= 1  # nobody else will say so
+            if not isinstance(exc, OSError):
+                raise
+            who = format_address(*peer[:2]) if isinstance(peer, tuple) else "unix"
+            what = "TLS handshake" if self.tls is not None else "connection"
+            logger.info("%s: %s failed: %s", who, what, explain_tls(exc))
+
+
+async def _nobody(transport: Any, protocol: Any) -> None:
+    """The handler of a listener that needs none."""

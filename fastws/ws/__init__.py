@@ -1,0 +1,1 @@
+"""The WebSocket library: messages in callbacks, and what stands on them."""

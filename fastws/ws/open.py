@@ -1,0 +1,249 @@
+"""Clients of the callback layer: from a URL to an open WebSocket.
+
+Source: RFC 6455 section 4.1; the rules stand in :mod:`fastws.wire.handshake`.
+"""
+
+import asyncio
+import os
+import ssl as tls
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from fastws._consts import CONNECT_TIMEOUT, LINGER, Side
+from fastws.config.endpoint import WsUrl
+from fastws.exceptions import DialTimeout, InvalidStatus, RemoteProtocolError
+from fastws.net import sockopt
+from fastws.net.dial import Dialer
+from fastws.net.proxy import ProxyDialer
+from fastws.net.stream import ByteStream
+from fastws.net.tls import client_context
+from fastws.net.upgrade import HeadHold
+from fastws.typing import HeaderList
+from fastws.wire.handshake import build_upgrade, check_answer, make_key
+from fastws.wire.head import Head
+from fastws.ws.handler import Handler
+from fastws.ws.limits import Options
+from fastws.ws.protocol import WebSocket
+
+_PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+
+class Answer:
+    """A server's 101 and what was agreed on with it.
+
+    Attributes:
+        head: the answer.
+        subprotocol: agreed on, or ``None``.
+        leftover: bytes that came behind the head.
+        stream: the connection, owned.
+    """
+
+    __slots__ = ("head", "leftover", "stream", "subprotocol")
+
+    def __init__(self, stream: ByteStream, head: Head, leftover: bytes) -> None:
+        self.stream = stream
+        self.head = head
+        self.leftover = leftover
+        self.subprotocol: str | None = None
+
+
+async def shake_hands(
+    stream: ByteStream,
+    target: str,
+    host: str,
+    *,
+    origin: str | None = None,
+    subprotocols: Sequence[str] = (),
+    extensions: str | None = None,
+    headers: HeaderList = (),
+    timeout: float,
+) -> Answer:
+    """Ask for a WebSocket on a fresh connection, which a failure uses up.
+
+    Args:
+        stream: owned from now on.
+        target: path and query.
+        host: the Host field.
+        origin: the Origin field.
+        subprotocols: offered, best first.
+        extensions: offered; the caller checks what is accepted.
+        headers: further fields.
+        timeout: seconds until the head of the answer has to be complete.
+
+    Raises:
+        InvalidStatus: the server answered something other than 101.
+        RemoteProtocolError: the answer is no valid handshake.
+        DialTimeout: no answer in time.
+    """
+    transport = stream.transport
+    key = make_key(os.urandom(16))
+    try:
+        request = build_upgrade(
+            target,
+            host,
+            key,
+            origin=origin,
+            subprotocols=subprotocols,
+            extensions=extensions,
+            headers=headers,
+        )
+        hold = _send_request(stream, request)
+        head = await _read_answer(hold, timeout)
+        answer = Answer(ByteStream(transport, stream.kind, hold), head, hold.leftover)
+        answer.subprotocol = check_answer(
+            head, key, subprotocols=subprotocols, extensions=extensions is not None
+        )
+    except BaseException:
+        sockopt.reset(transport)
+        raise
+    return answer
+
+
+def _send_request(stream: ByteStream, request: bytes) -> HeadHold:
+    """Write the request; what is returned waits for the answer."""
+    transport, old = stream.transport, stream.hold
+    hold = HeadHold(Side.CLIENT)
+    hold.transport = transport
+    if old.lost:
+        raise RemoteProtocolError("closed before the upgrade was asked for")
+    transport.set_protocol(hold)
+    transport.write(request)
+    if old.leftover:
+        hold.data_received(old.leftover)
+    if old.eof:
+        hold.eof_received()
+    if hold.head is None:
+        transport.resume_reading()
+    return hold
+
+
+async def _read_answer(hold: HeadHold, timeout: float) -> Head:
+    try:
+        head = await hold.read_head(timeout)
+    except RemoteProtocolError as error:
+        if error.http_status == 408:
+            limit = f"{timeout:.3g} s"
+            raise DialTimeout(f"no answer to the upgrade within {limit}") from None
+        raise
+    if head.status != 101:
+        body = await hold.read_body_start(head)
+        raise InvalidStatus(head.status or 0, head.reason, tuple(head.headers), body)
+    return head
+
+
+def make_dialer(
+    url: WsUrl,
+    *,
+    ssl: tls.SSLContext | None = None,
+    server_hostname: str | None = None,
+    proxy: str | None = None,
+    unix: str | None = None,
+    timeout: float = CONNECT_TIMEOUT,
+) -> Dialer:
+    """What connects to ``url``; arguments as for :func:`open_websocket`.
+
+    Raises:
+        ValueError: the proxy cannot be understood, or stands beside ``unix``.
+    """
+    options: dict[str, Any] = {
+        "tls": (ssl or client_context()) if url.secure else None,
+        "server_hostname": server_hostname or url.host,
+        "connect_timeout": timeout,
+        "handshake_timeout": timeout,
+        "linger": LINGER,
+    }
+    if unix is not None:
+        if proxy is not None:
+            raise ValueError("a unix socket is not reached through a proxy")
+        return Dialer(unix, **options)
+    if proxy is None:
+        return Dialer((url.host, url.port), **options)
+    parts = urlsplit(proxy)
+    if parts.scheme not in _PROXY_PORTS or not parts.hostname:
+        raise ValueError(
+            "write the proxy as http://, https://, socks5:// or socks5h://"
+        )
+    return ProxyDialer(
+        (url.host, url.port),
+        scheme=parts.scheme,
+        proxy=(parts.hostname, parts.port or _PROXY_PORTS[parts.scheme]),
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        **options,
+    )
+
+
+async def open_websocket(
+    url: str | WsUrl,
+    handler: Handler,
+    *,
+    origin: str | None = None,
+    subprotocols: Sequence[str] = (),
+    additional_headers: HeaderList = (),
+    ssl: tls.SSLContext | None = None,
+    server_hostname: str | None = None,
+    proxy: str | None = None,
+    unix: str | None = None,
+    open_timeout: float = 10.0,
+    **limits: Any,
+) -> WebSocket:
+    """Open a WebSocket whose messages go to ``handler``.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        handler: ``on_open`` has been called when this returns.
+        origin: value of the Origin field.
+        subprotocols: offered, best first.
+        additional_headers: further fields of the request.
+        ssl: a client context for wss; by default the system's authorities count.
+        server_hostname: name to ask for and verify, the URL's host by default.
+        proxy: URL of an http, https, socks5 or socks5h proxy, user and password in
+            it if it wants them.
+        unix: path of a unix socket to connect to.
+        open_timeout: seconds for everything together.
+        limits: as the attributes of :class:`fastws.ws.limits.Options`.
+
+    Raises:
+        ValueError: the URL or the proxy cannot be understood.
+        DialError: no connection; :class:`DialTimeout` when the time was over.
+        InvalidStatus: the server answered something other than 101.
+        RemoteProtocolError: the answer is no valid handshake.
+    """
+    options = Options(**limits)
+    parsed = WsUrl.parse(url) if isinstance(url, str) else url
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + open_timeout
+    dialer = make_dialer(
+        parsed,
+        ssl=ssl,
+        server_hostname=server_hostname,
+        proxy=proxy,
+        unix=unix,
+        timeout=open_timeout,
+    )
+    answer = await shake_hands(
+        await dialer.dial(),
+        parsed.target,
+        parsed.host_header,
+        origin=origin,
+        subprotocols=subprotocols,
+        headers=additional_headers,
+        timeout=max(deadline - loop.time(), 0.0),
+    )
+    ws = WebSocket(loop, Side.CLIENT, options)
+    ws.subprotocol = answer.subprotocol
+    start_client(ws, answer, handler)
+    return ws
+
+
+def start_client(ws: WebSocket, answer: Answer, handler: Handler) -> None:
+    """Hand a connection over to its WebSocket, also one that is gone already."""
+    hold, stream = answer.stream.hold, answer.stream
+    if hold.lost:
+        ws.lost_early(handler, hold.error)
+        return
+    ws.start(stream.transport, stream.kind, handler, leftover=answer.leftover)
+    if hold.eof and ws.transport is not None:
+        ws.eof_received()
+        ws.transport.close()

@@ -1,0 +1,188 @@
+"""One connection of a server until its opening handshake is answered.
+
+No task belongs to it: the request is read, checked and answered in the call that
+brings its last byte. Source: RFC 6455 section 4.2; the rules stand in
+:mod:`fastws.wire.handshake`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastws._consts import Side
+from fastws.exceptions import RemoteProtocolError
+from fastws.http.answers import Refusal, build_refusal, level_of
+from fastws.net import sockopt
+from fastws.net.stream import describe
+from fastws.wire.handshake import Upgrade, build_accept
+from fastws.wire.http1 import HeadReader
+from fastws.ws.handler import Handler
+from fastws.ws.protocol import WebSocket
+
+logger = logging.getLogger("fastws.ws")
+
+_READ = 64 * 1024  # bytes of one read of a request
+_memory = bytearray(_READ)  # of every such read: what was read is copied at once
+
+
+class Opening(asyncio.BufferedProtocol):
+    """One connection until its handshake is answered; what hooks look at and change.
+
+    Attributes:
+        head: the request.
+        upgrade: the same, checked; ``None`` while ``process_request`` is asked.
+        remote_address: of the peer.
+        transport: of the connection.
+        subprotocol: to be answered; the first of the server's that was offered.
+        headers: further fields of the answer.
+        extensions: value of Sec-WebSocket-Extensions to be answered, or ``None``.
+        codec: of the extension that was agreed on, or ``None``.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_is_answered",
+        "_reader",
+        "_server",
+        "codec",
+        "due",
+        "extensions",
+        "head",
+        "headers",
+        "remote_address",
+        "subprotocol",
+        "task",
+        "transport",
+        "upgrade",
+    )
+
+    is_flowing = True  # for the sweep: nothing but the clock
+
+    def __init__(self, server: Any, peer: Any) -> None:
+        self._server = server
+        self.remote_address = peer
+        self._reader: HeadReader | None = None
+        self._is_answered = False
+        self.due = server.loop.time() + server.open_timeout
+        self.transport: Any = None
+        self.upgrade: Upgrade | None = None
+        self.subprotocol: str | None = None
+        self.headers: Sequence[tuple[str, str]] = ()
+        self.extensions: str | None = None
+        self.codec: Any = None
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self._server.add_opening(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(_memory)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._is_answered:
+            return  # refused: what still comes is dropped
+        data = bytes(memoryview(_memory)[:nbytes])
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = HeadReader(Side.SERVER)
+        elif self.task is not None:
+            reader.leftover += data
+            return
+        try:
+            head = reader.receive_data(data)
+            if head is None:
+                return
+            self.head = head
+            self._server.answer(self)
+        except RemoteProtocolError as error:
+            self.refuse(error)
+        except Exception as exc:
+            self.fail(exc)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.forget_opening(self)
+        self._server.listener.left()
+        if self.task is not None:
+            self.task.cancel()
+
+    def tick(self, now: float) -> None:
+        """The time is over: for the request, or for the peer of a refusal."""
+        if self._is_answered:
+            sockopt.reset(self.transport)
+        elif self.task is not None:
+            self.task.cancel()
+            self.refuse(Refusal("not answered in time", http_status=504))
+        else:
+            limit = f"{self._server.open_timeout:g} s"
+            self.refuse(
+                RemoteProtocolError(
+                    f"no whole HTTP head within {limit}", http_status=408
+                )
+            )
+
+    def refuse(self, error: RemoteProtocolError) -> None:
+        """Answer with the error's status, and end the connection."""
+        who = describe(self.transport, self.remote_address)
+        logger.log(level_of(error), "%s: refused: %s", who, error.reason)
+        is_head = self._reader is not None and getattr(self, "head", None) is not None
+        self.finish(build_refusal(error, is_head and self.head.method == "HEAD"))
+
+    def fail(self, exc: Exception) -> None:
+        """A hook raised: 500, and one line."""
+        logger.error(
+            "WebSocket handler failed: %s: %s",
+            type(exc).__name__,
+            exc,
+            exc_info=logger.isEnabledFor(logging.DEBUG),
+        )
+        self.finish(build_refusal(Refusal("handler failed", http_status=500)))
+
+    def finish(self, answer: bytes) -> None:
+        """Send ``answer``, then read on until the peer closes, for 5 s at most.
+
+        Closing at once would reset a peer that is still sending, and a reset
+        destroys the answer on its way.
+        """
+        transport = self.transport
+        if self._is_answered or transport.is_closing():
+            return
+        self._is_answered = True
+        self.due = self._server.loop.time() + self._server.linger
+        transport.write(answer)
+        if transport.can_write_eof():
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
+
+    def open(self, handler: Handler) -> WebSocket:
+        """Answer 101; from now on the WebSocket looks after the connection."""
+        server, upgrade, reader = self._server, self.upgrade, self._reader
+        assert upgrade is not None
+        assert reader is not None
+        answer = build_accept(
+            upgrade.key,
+            subprotocol=self.subprotocol,
+            extensions=self.extensions,
+            headers=self.headers,
+        )
+        self._is_answered = True
+        server.forget_opening(self)
+        ws = WebSocket(server.loop, Side.SERVER, server.options, self.codec)
+        ws.subprotocol = self.subprotocol
+        server.connections.add(ws)
+        ws.start(
+            self.transport,
+            server.kind_of(self.transport),
+            handler,
+            answer=answer,
+            leftover=reader.leftover,
+            remote_address=self.remote_address,
+            on_lost=server.forget,
+        )
+        return ws
