@@ -106,7 +106,7 @@ cdef class Block:
         cdef Py_ssize_t unsent = self.used_to - self.memory
         cdef CopyEnd sink = self.sink
         if sink is not None and sink.last_lent is self and sink.transport is not None:
-            unsent = min(unsent, sink.unsent_size())
+            unsent = min(unsent, self.gaps + <Py_ssize_t> sink.unsent_size())
         fws_trim(self.memory, self.used_to - unsent - self.memory)
         fws_trim(self.used_to, self.memory + BLOCK_SIZE - self.used_to)
         return 0
@@ -161,9 +161,13 @@ cdef class Scratch:
         return 0
 
     cdef int settle(
-        self, Block block, unsigned char* used_to, CopyEnd sink
+        self, Block block, unsigned char* used_to, CopyEnd sink, Py_ssize_t gaps
     ) except -1:
-        """After a write: keep the block for its views, or for the next read."""
+        """After a write: keep the block for its views, or for the next read.
+
+        ``gaps`` bytes of what was read were not written: headers and control frames,
+        which may lie between the others.
+        """
         if block.exports == 0:
             if self.current is None:
                 self.current = block
@@ -175,6 +179,7 @@ cdef class Scratch:
         block.is_lent = True
         block.is_old = False
         block.used_to = used_to
+        block.gaps = gaps
         block.sink = sink
         self.given.add(block)
         if len(self.given) > UNTRIMMED_BLOCKS:
@@ -315,6 +320,8 @@ cdef class CopyEnd:
 
     cdef int receive(self, Block block, unsigned char* p, Py_ssize_t n) except -1:
         cdef CopyEnd peer = self.peer
+        cdef unsigned long long before = self.payload_in
+        cdef Py_ssize_t payload
         self.reads += 1
         if peer is None or self.is_discarding:
             return 0
@@ -323,7 +330,9 @@ cdef class CopyEnd:
             peer.send(self, block, p, n, True)
         else:
             self.receive_frames(peer, block, p, n)
-        self.scratch.settle(block, p + n, peer)
+        # One byte of the payload may have been held since the last read.
+        payload = <Py_ssize_t> (self.payload_in - before)
+        self.scratch.settle(block, p + n, peer, n + 1 - payload)
         return 0
 
     cdef int receive_frames(
@@ -629,7 +638,7 @@ cdef class CopyEnd:
             length = n if n < self.max_payload else self.max_payload
             if length + 14 > end - q:
                 self.write(out.view(out.memory, q - out.memory))
-                self.scratch.settle(out, q, self)
+                self.scratch.settle(out, q, self, 0)
                 out = self.scratch.take()
                 q = out.memory
                 end = out.memory + BLOCK_SIZE
@@ -644,7 +653,7 @@ cdef class CopyEnd:
             p += length
             n -= length
         self.write(out.view(out.memory, q - out.memory))
-        self.scratch.settle(out, q, self)
+        self.scratch.settle(out, q, self, 0)
         return 0
 
     # -- flow control ----------------------------------------------------------

@@ -128,6 +128,7 @@ cdef class Block:
     cdef unsigned char* window  # start of the next view
     cdef Py_ssize_t window_length
     cdef unsigned char* used_to  # end of what was handed out when it was given away
+    cdef Py_ssize_t gaps  # bytes before it, at most, that were not handed out
     cdef readonly Py_ssize_t exports  # live views
     cdef bint is_lent  # given away; goes back to the pool with its last view
     cdef bint is_old  # was given away before the last trim
@@ -145,7 +146,7 @@ cdef class Scratch:
     cdef Block take(self)
     cdef int give_back(self, Block block) except -1
     cdef int settle(
-        self, Block block, unsigned char* used_to, CopyEnd sink
+        self, Block block, unsigned char* used_to, CopyEnd sink, Py_ssize_t gaps
     ) except -1
 
 cdef class CopyEnd:

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from fastws.net.copy import scratch_of
 from fastws.net.stream import Kind
-from tests.support.copying import QUICK, noise, relay
+from tests.support.copying import QUICK, noise, relay, stalled
 from tests.support.ends import STW, TCP, TLS, UNIX, WTS, Spec
+from tests.support.peers import BINARY
 from tests.support.servers import both_loops, run_on
 from tests.support.timing import UNIT
 
@@ -50,5 +51,30 @@ def test_slow_sinks_get_every_byte_unchanged(loop_name: str) -> None:
         tasks = [exchange(kind, number) for number, kind in enumerate(kinds)]
         await asyncio.gather(*tasks)
         assert scratch_of(asyncio.get_running_loop()).lent == 0
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_memory_given_back_while_a_sink_stalls_holds_nothing_unsent(
+    loop_name: str,
+) -> None:
+    """Headers of frames lie between what is unsent: more memory than bytes."""
+
+    async def one(size: int) -> None:
+        data = noise(2_000_000, size)
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        async with relay(WTS, options=QUICK, buffers=1 << 18) as r:
+            frames = b"".join(r.x.encode(BINARY, piece) for piece in pieces)
+            sending = asyncio.create_task(r.x.send_raw(frames))
+            await stalled(r.copy)
+            for _ in range(2):  # as the sweep does once a second
+                scratch_of(asyncio.get_running_loop()).trim()
+            assert await r.y.read(len(data)) == data, f"frames of {size} bytes"
+            await sending
+
+    async def main() -> None:
+        for size in (200, 4096, 4100, 4999, 6007):
+            await one(size)
 
     run_on(loop_name, main())
