@@ -24,7 +24,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SOURCES := setup.py $(wildcard fastws/*.pyx fastws/*.pxd fastws/*.pxi)
 # For programs that start others by name: cython-lint, the benchmarks.
 WITH_VENV := PATH="$(abspath $(BIN)):$$PATH"
-QUICK := -q -m "not slow" $(PYTEST_ARGS)
+# Tests mostly wait, so more of them run at once than there are processors; those of
+# a file stay together, as they share processes.
+WORKERS ?= 4
+QUICK := -q -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: help demo test test-slow lint bench peers docs wheel clean check
 .DEFAULT_GOAL := help
@@ -40,6 +43,7 @@ demo: $(VENV)/.built ## build, then push real data through wts and stw and show 
 # the latter on the stock event loop.
 test: export FASTWS_REQUIRE_SPEEDUPS = 1
 test: $(VENV)/.built $(VENV)/.test $(VENV)/.node ## build, then run the test suite on both twins
+	@$(BIN)/python -m compileall -q fastws # else each process might do it anew
 	$(BIN)/python -m pytest $(QUICK)
 	FASTWS_PURE=1 $(BIN)/python -m pytest $(QUICK) tests/unit tests/parity tests/property
 	FASTWS_PURE=1 FASTWS_LOOP=asyncio $(BIN)/python -m pytest $(QUICK) tests/e2e

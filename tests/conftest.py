@@ -4,8 +4,17 @@ import os
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastws import _backend
+
+settings.register_profile(
+    "busy machine",
+    parent=settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(params=["python", "cython"])
