@@ -10,6 +10,7 @@ An orderly end is *EOF*: everything before it was delivered. Anything else is a
 """
 
 import asyncio
+import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -449,6 +450,8 @@ def describe_loss(exc: Exception | None, otherwise: str = "reset") -> str:
     """One or two words for the log: how a transport was lost."""
     if exc is None or isinstance(exc, ConnectionResetError):
         return otherwise
+    if isinstance(exc, OSError) and exc.errno == errno.ENOTCONN:
+        return otherwise  # our EOF came after its reset
     if isinstance(exc, TimeoutError):
         return "keepalive failed"
     return str(getattr(exc, "strerror", None) or exc) or type(exc).__name__
