@@ -20,6 +20,7 @@ from fastws._consts import (
     RESOLVE_TIMEOUT,
 )
 from fastws.exceptions import DialTimeout, NoUpstream
+from fastws.net.deadlines import Limit, start_limit
 from fastws.net.resolve import AddrInfo, parse_literal, resolve
 from fastws.net.sockopt import tune, tune_transport
 from fastws.net.stream import ByteStream, Hold, Kind
@@ -41,17 +42,24 @@ class Deadline:
     Args:
         loop: the running loop.
         seconds: from now; 0 or less ends the block at its next await.
+        is_usual: it is an option's value, not what is left of one.
     """
 
     __slots__ = ("_cancelling", "_has_fired", "_task", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seconds: float, is_usual: bool = False
+    ) -> None:
         task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
         self._has_fired = False
-        self._timer = loop.call_later(seconds, self._fire)
+        self._timer: Limit | asyncio.TimerHandle
+        if is_usual:
+            self._timer = start_limit(loop, seconds, self._fire)
+        else:
+            self._timer = loop.call_later(seconds, self._fire)
 
     def _fire(self) -> None:
         self._has_fired = True
@@ -214,7 +222,7 @@ class Dialer:
             infos = await resolve(*self.address, timeout=min(limit, RESOLVE_TIMEOUT))
             limit -= loop.time() - started
         try:
-            with Deadline(loop, limit):
+            with Deadline(loop, limit, limit == self.connect_timeout):
                 if len(infos) == 1 and self.tls is None and self.outlet is None:
                     return await self._open_one(loop, infos[0], preface)
                 sock = await self._connect(infos)

@@ -8,11 +8,13 @@ other than 101 so that the answer arrives.
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from fastws._backend import default_keys, encode_frame
 from fastws._consts import OP_TEXT, Side
 from fastws.exceptions import DialTimeout, InvalidStatus, RemoteProtocolError
 from fastws.net import sockopt
+from fastws.net.deadlines import Limit, start_limit
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.typing import HeaderList
@@ -26,6 +28,7 @@ _KEY_NAME = b"\r\nSec-WebSocket-Key: "
 _ID = "0" * 16
 _BODY_WAIT = 1.0  # seconds for the first line of a refusal's body
 _BODY_MAX = 4096
+_AT_ONCE = 0.05  # seconds that a head may be late without starting earlier
 
 
 class HeadHold(Hold):
@@ -114,7 +117,13 @@ class HeadHold(Hold):
         if self.head is None and self._error is None:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
-            timer = loop.call_at(self._since + timeout, self._expire, timeout)
+            late = loop.time() - self._since  # all of TLS; else nothing to speak of
+            expire = partial(self._expire, timeout)
+            timer: Limit | asyncio.TimerHandle
+            if late < _AT_ONCE:
+                timer = start_limit(loop, timeout, expire)
+            else:
+                timer = loop.call_later(timeout - late, expire)
             try:
                 await self._waiter
             finally:
