@@ -242,7 +242,8 @@ async def drain(runners: list["Runner"], second: asyncio.Event) -> None:
             await runner.close()
     forced.cancel()
     for runner in runners:
-        logger.info("stopped %s: %r", runner.name, runner.stats)
+        fields = {"mode": runner.name, **runner.stats.as_fields()}
+        logger.info("stopped %s: %s", runner.name, runner.stats, extra=fields)
 
 
 def announce(runner: "Runner", workers: int = 1) -> None:

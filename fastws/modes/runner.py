@@ -99,8 +99,20 @@ class Stats:
         self.bytes_in = self.bytes_out = 0
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)}" for name in self.__slots__)
+        fields = ", ".join(f"{k}={v}" for k, v in self.as_fields().items())
         return f"Stats({fields})"
+
+    def __str__(self) -> str:
+        """For the last line of a log."""
+        return (
+            f"{self.total} connections, {self.refused} refused"
+            f" ({self.unauthorized} unauthorized), in={self.bytes_in}"
+            f" out={self.bytes_out}"
+        )
+
+    def as_fields(self) -> dict[str, int]:
+        """Name and number of each counter, for logs that machines read."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Runner:
@@ -379,11 +391,14 @@ class Runner:
         stats.bytes_out += result.b_to_a
         if self.once is not None:
             self.once.is_clean = result.is_clean
-        if logger.isEnabledFor(logging.INFO):
-            self._log_end(result, who, ident, time.monotonic() - started)
+        level = logging.INFO
+        if self.listen.kind == "stdio" and self.is_ready and not result.is_clean:
+            level = logging.WARNING  # else status 1 would come without a word
+        if logger.isEnabledFor(level):
+            self._log_end(result, who, ident, time.monotonic() - started, level)
 
     def _log_end(
-        self, result: CopyResult, who: str, ident: str, seconds: float
+        self, result: CopyResult, who: str, ident: str, seconds: float, level: int
     ) -> None:
         reason = result.reason
         for end, name in (("a: ", "client: "), ("b: ", f"{self.upstream}: ")):
@@ -398,7 +413,8 @@ class Runner:
             "seconds": round(seconds, 3),
             "reason": reason,
         }
-        logger.info(
+        logger.log(
+            level,
             "%s %s id=%s in=%d out=%d %.3fs %s",
             *fields.values(),
             extra=fields,

@@ -9,13 +9,19 @@ import ssl
 from typing import Any
 
 from fastws.config.schema import TcpToWs
-from fastws.exceptions import DialError, FastwsError, InvalidStatus
+from fastws.exceptions import (
+    DialError,
+    FastwsError,
+    InvalidStatus,
+    RemoteProtocolError,
+)
 from fastws.modes.header_file import HeaderFile
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.modes.text import TextSession
 from fastws.modes.udp import REST, UdpFlow, flow_options
 from fastws.modes.way_out import (
     describe_refusal,
+    guess,
     insist,
     make_dialer,
     make_upgrader,
@@ -27,6 +33,7 @@ from fastws.net.proxy import ProxyDialer
 from fastws.net.stream import ByteStream, Hold, describe, kind_of
 from fastws.net.tls import client_context
 from fastws.net.udp_listen import UdpListener, UdpPeer
+from fastws.net.upgrade import NO_HEAD
 from fastws.net.websocket import WebSocketStream
 
 
@@ -142,3 +149,7 @@ class TcpToWsRunner(Runner):
             return await self.upgrader.upgrade(stream, ident, timeout)
         except InvalidStatus as error:
             raise DialError(describe_refusal(error)) from error
+        except RemoteProtocolError as error:
+            if error.reason != NO_HEAD:
+                raise
+            raise RemoteProtocolError(f"{NO_HEAD}; {guess(spec)}") from error

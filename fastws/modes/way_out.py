@@ -154,6 +154,20 @@ def may_pass(error: Exception) -> bool:
     return not isinstance(error, Denied)
 
 
+def guess(spec: TcpToWs) -> str:
+    """Why a server may close instead of answering; its alert comes too late for us.
+
+    Since TLS 1.3 a client has finished its handshake before the server has looked at
+    its certificate (RFC 8446 section 4.4.2.4), and neither event loop reports the
+    alert.
+    """
+    if not spec.upstream.secure:
+        return "if it speaks TLS, write wss://"
+    if spec.cert is None:
+        return "it may ask for a client certificate (--cert)"
+    return "it may refuse our certificate (--cert)"
+
+
 def describe_refusal(error: InvalidStatus) -> str:
     """Status, who said so, where to, and the first line of the body."""
     text = f"the server answered {error}"

@@ -26,6 +26,7 @@ from fastws.wire.http1 import HeadReader
 _KEY = make_key(bytes(16)).encode()
 _KEY_NAME = b"\r\nSec-WebSocket-Key: "
 _ID = "0" * 16
+NO_HEAD = "closed before a whole HTTP head came"
 _BODY_WAIT = 1.0  # seconds for the first line of a refusal's body
 _BODY_MAX = 4096
 _AT_ONCE = 0.05  # seconds that a head may be late without starting earlier
@@ -69,9 +70,9 @@ class HeadHold(Hold):
             self._wake()
 
     def eof_received(self) -> bool:
-        self.eof = True
+        keep_open = super().eof_received()
         self._end()
-        return True
+        return keep_open
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -79,7 +80,7 @@ class HeadHold(Hold):
 
     def _end(self) -> None:
         if self._reader is not None and self._error is None:
-            self._error = RemoteProtocolError("closed before a whole HTTP head came")
+            self._error = RemoteProtocolError(NO_HEAD)
         self._wake()
 
     def _wake(self) -> None:

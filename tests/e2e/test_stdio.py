@@ -169,7 +169,27 @@ def test_output_that_nobody_reads_is_status_1(far: Fastws) -> None:
         stdout.close()
         stdin.write(b"x")
         stdin.flush()
-        assert shell.wait(SHORT) == 1
+        _, err = shell.communicate(timeout=SHORT)
+    assert shell.returncode == 1
+    assert re.search(
+        r" WARNING stw stdio id=[0-9a-f]{16} in=1 .* client: ", err.decode()
+    )
+
+
+def test_connection_that_breaks_is_one_line_and_status_1() -> None:
+    def break_off(sock: socket.socket) -> None:
+        read_exactly(sock, 1)
+        reset(sock)
+
+    with Service(break_off) as service, wts(service.port) as process:
+        with start_fastws("stw", "-", process.url) as shell:
+            stdin, _ = streams(shell)
+            stdin.write(b"x")
+            stdin.flush()
+            assert shell.wait(SHORT) == 1
+            assert shell.stderr
+            (line,) = shell.stderr.read().decode().splitlines()
+    assert re.search(r" WARNING stw stdio id=[0-9a-f]{16} in=1 out=0 .* server: ", line)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
@@ -183,6 +203,8 @@ def test_signal_ends_it_soon(far: Fastws, number: int) -> None:
         shell.send_signal(number)
         assert shell.wait(2 * SHORT) == 1
         assert stdout.read() == b""
+        assert shell.stderr
+        assert shell.stderr.read() == b""
 
 
 def test_log_level_is_heard(far: Fastws) -> None:

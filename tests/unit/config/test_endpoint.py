@@ -131,7 +131,7 @@ def test_accept_descriptor() -> None:
         ("udp:", "write udp:PORT"),
         ("udp:h", "write udp:PORT"),
         ("udp:65536", "write 0 to 65535"),
-        ("stdio", "or - for standard input"),
+        ("stdio", "or - .standard input"),
         ("unix:", "write unix:/PATH"),
         ("unix:/a\0b", "write unix:/PATH"),
         ("unix:/" + "p" * 107, "longer than 107 bytes"),

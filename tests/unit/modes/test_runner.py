@@ -45,6 +45,10 @@ def test_ids_are_fresh() -> None:
 
 def test_stats_show_themselves() -> None:
     names = ("bytes_in", "bytes_out", "open", "refused", "total", "unauthorized")
+    stats = Stats()
+    stats.total, stats.refused, stats.unauthorized = 3, 2, 1
+    stats.bytes_in, stats.bytes_out = 5, 6
+    assert str(stats) == "3 connections, 2 refused (1 unauthorized), in=5 out=6"
     assert repr(Stats()) == f"Stats({', '.join(f'{name}=0' for name in names)})"
 
 
@@ -95,8 +99,8 @@ def test_line_names_the_end_that_broke(
     near = TcpToWsRunner(TcpToWs(listen="0", upstream="ws://h/"))
     far = WsToTcpRunner(WsToTcp(listen="0", target="h:1"))
     with caplog.at_level(logging.INFO, "fastws.modes"):
-        near._log_end(result, "127.0.0.1:5", "id", 1.23456)
-        far._log_end(result, "127.0.0.1:5", "id", 1.23456)
+        near._log_end(result, "127.0.0.1:5", "id", 1.23456, logging.INFO)
+        far._log_end(result, "127.0.0.1:5", "id", 1.23456, logging.INFO)
     assert [record.getMessage() for record in caplog.records] == [
         f"stw 127.0.0.1:5 id=id in=3 out=4 1.235s {stw}",
         f"wts 127.0.0.1:5 id=id in=3 out=4 1.235s {wts}",
