@@ -251,11 +251,11 @@ def test_ping_0_sends_none(service: Service) -> None:
 
 def test_ping_deadline_spares_who_says_anything(service: Service) -> None:
     """Any byte counts as life, also without a pong."""
-    options = ("--ping", units(1), "--ping-deadline", units(3))
+    options = ("--ping", units(1), "--ping-deadline", units(8))
     with wts(service.port, *options) as process:
         with upgraded(process.port) as peer:
             started = time.monotonic()
-            while time.monotonic() - started < 8 * UNIT:
+            while time.monotonic() - started < 16 * UNIT:
                 if peer.frame().opcode == PING:
                     peer.send(PONG, b"unasked")
             peer.send(BINARY, b"alive")
@@ -267,8 +267,8 @@ def test_ping_deadline_spares_who_says_anything(service: Service) -> None:
 def test_linger_is_how_long_stw_waits_for_a_late_answer() -> None:
     def deaf(sock: socket.socket) -> None:
         reader, _ = accept(sock)
-        reader.message(1)
         started = time.monotonic()
+        reader.message(1)
         got = reader.frame()
         server.seen.append((got.opcode, got.code, time.monotonic() - started))
 
@@ -280,7 +280,7 @@ def test_linger_is_how_long_stw_waits_for_a_late_answer() -> None:
                 sock.shutdown(socket.SHUT_WR)
                 ((opcode, code, took),) = eventually(lambda: server.seen)
     assert (opcode, code) == (CLOSE, 1000)
-    assert 3 * UNIT <= took < SHORT
+    assert 3.9 * UNIT <= took < SHORT
 
 
 def test_half_close_timeout_resets_a_silent_half() -> None:
@@ -296,9 +296,9 @@ def test_half_close_timeout_resets_a_silent_half() -> None:
         with tunnel(server.port, "--half-close-timeout", units(5)) as (near, far):
             with connect(near.port) as sock:
                 sock.sendall(b"question")
+                started = time.monotonic()
                 sock.shutdown(socket.SHUT_WR)
                 eventually(lambda: server.seen)
-                started = time.monotonic()
                 assert ends_with_reset(sock)
                 assert 3 * UNIT <= time.monotonic() - started < SHORT
             lines = [process.wait_for("stw |wts ", start=1) for process in (near, far)]
@@ -311,20 +311,20 @@ def test_half_close_timeout_resets_a_silent_half() -> None:
 def test_half_close_timeout_spares_who_speaks() -> None:
     def half(sock: socket.socket) -> None:
         assert read_to_end(sock) == b"question"
-        for _ in range(8):
+        for _ in range(12):
             time.sleep(UNIT)
             sock.sendall(b".")
 
     with Service(half) as server:
-        with tunnel(server.port, "--half-close-timeout", units(5)) as (near, _):
+        with tunnel(server.port, "--half-close-timeout", units(8)) as (near, _):
             with connect(near.port) as sock:
                 sock.sendall(b"question")
                 sock.shutdown(socket.SHUT_WR)
-                assert read_to_end(sock) == b"." * 8
+                assert read_to_end(sock) == b"." * 12
 
 
 def test_idle_timeout_counts_payload_only(service: Service) -> None:
-    options = ("--idle-timeout", units(6), "--ping", units(1))
+    options = ("--idle-timeout", units(10), "--ping", units(1))
     with wts(service.port, *options) as process:
         with upgraded(process.port) as peer:
             started = time.monotonic()
@@ -335,13 +335,13 @@ def test_idle_timeout_counts_payload_only(service: Service) -> None:
                     peer.send(PONG, got.payload)
                 elif got.opcode == CLOSE:
                     break
-                if busy < 3 and time.monotonic() - started > (busy + 1) * 3 * UNIT:
+                if busy < 3 and time.monotonic() - started > (busy + 1) * 4 * UNIT:
                     busy += 1
                     peer.send(BINARY, b"x")
             took = time.monotonic() - started
             assert (got.code, got.payload[2:]) == (1001, b"idle time-out")
             assert busy == 3
-            assert 14 * UNIT <= took < LONG
+            assert 21 * UNIT <= took < LONG
             peer.close()
         process.wait_for("idle time-out$")
 
@@ -365,15 +365,15 @@ def test_connect_timeout_of_stw_is_a_reset() -> None:
 
 
 def test_handshake_timeout_of_wts_is_a_408(service: Service) -> None:
-    with wts(service.port, "--handshake-timeout", units(4)) as process:
+    with wts(service.port, "--handshake-timeout", units(8)) as process:
+        started = time.monotonic()
         with connect(process.port) as sock:
             sock.sendall(rawws.request()[:-2])  # all but the last line
-            started = time.monotonic()
             reader = rawws.Reader(sock)
             answer = reader.head()
             assert answer.status == 408
             assert b"--handshake-timeout" in reader.body(answer)
-            assert 3 * UNIT <= time.monotonic() - started < SHORT
+            assert 7 * UNIT <= time.monotonic() - started < SHORT
         with connect(process.port) as sock:
             data = rawws.request()
             sock.sendall(data[:-2])

@@ -53,7 +53,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def requiring(service: Service) -> Iterator[Fastws]:
-    options = ("--proxy-protocol", "require", "--handshake-timeout", units(4))
+    options = ("--proxy-protocol", "require", "--handshake-timeout", units(10))
     with wts(service.port, *options) as process:
         yield process
 
@@ -62,7 +62,7 @@ def requiring(service: Service) -> Iterator[Fastws]:
 def secure(service: Service) -> Iterator[Fastws]:
     """TLS, plain clients too, and PROXY headers before either."""
     options = ("--proxy-protocol", "accept", "--plain-too", *PAIR)
-    with wts(service.port, *options, "--handshake-timeout", units(4)) as process:
+    with wts(service.port, *options, "--handshake-timeout", units(10)) as process:
         yield process
 
 

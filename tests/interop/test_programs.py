@@ -124,7 +124,7 @@ def test_curl_upgrades(far: Fastws) -> None:
     )
     headers = [word for field in fields for word in ("-H", field)]
     text = curl(
-        "-i", "-m", f"{3 * UNIT:.1f}", *headers, far.url.replace("ws:", "http:")
+        "-i", "-m", f"{8 * UNIT:.1f}", *headers, far.url.replace("ws:", "http:")
     )
     assert text.startswith("HTTP/1.1 101 Switching Protocols\r\n")
     assert "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in text
@@ -284,7 +284,7 @@ def test_pings_keep_a_front_end_from_cutting(name: str, tmp_path: Path) -> None:
     with Service(echo) as service:
         with wts(service.port, "--ping", units(2)) as far:
             with front_end(name, far.port, tmp_path) as port:
-                options = ("--ping", units(2), "--ping-deadline", units(5))
+                options = ("--ping", units(2), "--ping-deadline", units(10))
                 with stw(f"ws://127.0.0.1:{port}/", *options) as near:
                     with connect(near.port) as sock:
                         assert ask(sock, b"first") == b"first"
