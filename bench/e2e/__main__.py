@@ -1,4 +1,4 @@
-"""``python -m bench.e2e stw|wts|tunnel``: measure fastws beside its peers."""
+"""``python -m bench.e2e stw|wts|tunnel|echo``: measure fastws beside its peers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def options() -> argparse.Namespace:
         help="all on one CPU, load and relay on one each, or as it comes [one]",
     )
     parser.add_argument("--peer", action="append", help="only this column; repeatable")
-    keys = [row.key for row in (*ROWS, *BESIDE["workers"])]
+    keys = [row.key for row in (*ROWS, *BESIDE["workers"], *BESIDE["echo"][:6])]
     parser.add_argument(
         "--row",
         action="append",

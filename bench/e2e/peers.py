@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.e2e.proc import ROOT, Running, free_port
@@ -212,6 +213,22 @@ FEATURES = (
     Peer("features", PY, _features, "ws", "tcp", load=("--features",)),
     Peer("plain", PY, _fastws_wts, "ws", "tcp"),
 )
+
+
+def _echo(library: str) -> Peer:
+    """An echo server of a WebSocket library; the load is its only client."""
+
+    def commands(front: int, _: int, __: int) -> Sequence[Sequence[str]]:
+        return [[PY, "-m", "bench.e2e.echo", library, str(front)]]
+
+    return Peer(library, PY, commands, "ws", "tcp")
+
+
+ECHO = tuple(
+    _echo(library)
+    for library in ("fastws", "picows", "websockets", "aiohttp")
+    if find_spec(library) is not None
+)
 OURS = frozenset(
     {"fastws", "C relay", "fastws pure", "before", "features", "plain"}
     | {"1 worker", "2 workers"}
@@ -230,4 +247,5 @@ MODES = {
     "tunnel": TUNNEL,
     "workers": WORKERS,
     "features": FEATURES,
+    "echo": ECHO,
 }

@@ -88,6 +88,16 @@ BESIDE = {
         Row("share", "share", ("idle",), frozenset({"2 workers"})),
     ),
     "features": tuple(r for r in ROWS if r.key in ("connect", "ping1", "up1", "idle")),
+    "echo": (
+        Row("echo64", "ping", ("ping", "--conns=1")),
+        Row("echo64x32", "ping", ("ping", "--conns=32")),
+        Row("echo1k", "ping", ("ping", "--conns=1", "--size=1024")),
+        Row("echo1kx32", "ping", ("ping", "--conns=32", "--size=1024")),
+        Row("echo64k", "ping", ("ping", "--conns=1", "--size=65536")),
+        Row("echo64kx32", "ping", ("ping", "--conns=32", "--size=65536")),
+        Row("connect", "connect", ("connect", "--conns=8")),
+        Row("idle", "memory", ("idle",)),
+    ),
 }
 
 
@@ -114,6 +124,14 @@ FIGURES = (
     ("ping32", "64-byte ping-pong, 32 connections", "CPU µs"),
     ("ping32.p50", "its latency, p50", "µs"),
     ("ping32.p99", "its latency, p99", "µs"),
+    ("echo64", "64 bytes echoed, 1 connection", "CPU µs"),
+    ("echo64.p50", "its latency, p50", "µs"),
+    ("echo64.p99", "its latency, p99", "µs"),
+    ("echo64x32", "64 bytes echoed, 32 connections", "CPU µs"),
+    ("echo1k", "1 KiB echoed, 1 connection", "CPU µs"),
+    ("echo1kx32", "1 KiB echoed, 32 connections", "CPU µs"),
+    ("echo64k", "64 KiB echoed, 1 connection", "CPU µs"),
+    ("echo64kx32", "64 KiB echoed, 32 connections", "CPU µs"),
     ("connect", "new connection", "CPU µs"),
     ("connect.rate", "new connections", "1/s"),
     ("idle", "resident an idle connection", "KiB"),
@@ -247,6 +265,10 @@ TARGETS = {
     "features": tuple(
         Target(key, 1.15, (("plain", key),), "features")
         for key in ("connect", "ping1", "up1", "idle")
+    ),
+    "echo": (
+        *_against("picows", 1.0, *(row.key for row in BESIDE["echo"][:7])),
+        Target("idle", 8.0),
     ),
 }
 

@@ -12,7 +12,7 @@ from bench.e2e.peers import OURS, Peer
 from bench.e2e.proc import BenchError, Cpus
 from bench.e2e.rows import ROWS, Effort, Figures, Row, arguments, take
 
-QUICK_ROWS = ("up64", "ping1")  # of programs that are not ours, with --quick
+QUICK_ROWS = ("up64", "ping1", "echo64")  # of programs that are not ours, with --quick
 GIVE_UP = 2  # failures of one peer in one row until it is left out there
 SAMPLE_LIMIT = 20  # seconds; the load generator ends itself then
 

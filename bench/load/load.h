@@ -16,7 +16,7 @@
 #include "../wire.h"
 
 #define HELLO 16             /* first message of a connection, answered in kind */
-#define PING 64              /* message of the ping-pong */
+#define PING 64              /* message of the ping-pong, unless --size says else */
 #define MAX_WRITE (1u << 20)
 #define RX_SIZE (256u << 10)
 #define PROXY_V2 28          /* bytes of a PROXY header, version 2, for TCP over IPv4 */
@@ -45,6 +45,7 @@ struct conn {
     uint64_t left, rx_pos;
     uint8_t small[PING];
     unsigned small_have;
+    size_t ping_have;
     char *http;
     size_t http_len;
     char accept[29];
@@ -76,7 +77,7 @@ struct options {
     const char *workload;
     bool client_ws, server_ws, server_closes, step, small_buffers, features;
     int connect_port, listen_port, conns, idle, streams;
-    size_t write, warm;
+    size_t write, warm, ping;
     uint64_t bytes;
     double seconds, timeout;
 };

@@ -6,7 +6,8 @@
  * {"event": "ready"} after the warm-up and waits for a line on stdin before it
  * measures, and again before it ends, so that the caller can read counters in between.
  * --features: WebSocket clients send a PROXY header, a token and a path, and the TCP server
- * wants a PROXY header.
+ * wants a PROXY header. --size: bytes of a ping. A WebSocket server that echoes messages
+ * does for ping, connect and idle with --client ws alone; nobody comes to --listen then.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -15,7 +16,7 @@
 
 #include "load.h"
 
-struct options opt = {.conns = 1, .write = 65536, .warm = 8 << 20, .bytes = UINT64_MAX,
+struct options opt = {.conns = 1, .write = 65536, .ping = PING, .warm = 8 << 20, .bytes = UINT64_MAX,
                       .seconds = 1, .timeout = 60};
 static int note[2];
 static uint64_t begun;
@@ -118,7 +119,7 @@ static uint64_t pings(struct loop *l)
     ready();
     loop_tell(l, start_pings);
     await(opt.conns);
-    return 2 * PING * atomic_load(&messages) + atomic_load(&streamed);
+    return 2 * opt.ping * atomic_load(&messages) + atomic_load(&streamed);
 }
 
 static uint64_t ping_workload(void)
@@ -237,7 +238,7 @@ static void parse(int argc, char **argv)
         {"idle", 1, 0, 'i'}, {"streams", 1, 0, 'm'}, {"seconds", 1, 0, 't'},
         {"bytes", 1, 0, 'b'}, {"warm", 1, 0, 'W'}, {"closer", 1, 0, 'x'},
         {"timeout", 1, 0, 'T'}, {"seed", 1, 0, 'S'}, {"step", 0, 0, 'p'},
-        {"features", 0, 0, 'f'}, {0, 0, 0, 0}};
+        {"features", 0, 0, 'f'}, {"size", 1, 0, 'z'}, {0, 0, 0, 0}};
     uint64_t seed = 1;
     opt.workload = argc > 1 ? argv[1] : "";
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) != -1;) {
@@ -257,12 +258,14 @@ static void parse(int argc, char **argv)
         case 'T': opt.timeout = atof(optarg); break;
         case 'S': seed = strtoull(optarg, NULL, 10); break;
         case 'p': opt.step = true; break;
+        case 'z': opt.ping = strtoull(optarg, NULL, 10); break;
         case 'f': opt.features = true; break;
         default: exit(2);
         }
     }
     if (opt.connect_port <= 0 || opt.listen_port <= 0) fail("--connect and --listen are needed");
     if (opt.write == 0 || opt.write > MAX_WRITE) fail("--write: 1 to %u", MAX_WRITE);
+    if (opt.ping == 0 || opt.ping > MAX_WRITE) fail("--size: 1 to %u", MAX_WRITE);
     if (opt.conns < 1 || opt.warm == 0) fail("--conns and --warm: at least 1");
     opt.small_buffers = strcmp(opt.workload, "stall") == 0;
     pattern_init(seed);

@@ -151,8 +151,8 @@ void start_bulk(struct loop *l)
 static void ping(struct conn *c)
 {
     c->started = now_ns();
-    conn_send(c, pattern_at(c, c->tx_pos), PING);
-    c->tx_pos += PING;
+    conn_send(c, pattern_at(c, c->tx_pos), opt.ping);
+    c->tx_pos += opt.ping;
 }
 
 static void on_pong(struct conn *c)
@@ -175,15 +175,14 @@ void start_pings(struct loop *l)
     for (int i = 0; i < pinger_count; i++) ping(pingers[i]);
 }
 
-static void on_small(struct conn *c)
+static void on_whole(struct conn *c)
 {
-    c->small_have = 0;
-    verify(c, c->small, PING, 0);
+    c->ping_have = 0;
     if (c->client) {
         on_pong(c);
     } else {
-        conn_send(c, pattern_at(c, c->tx_pos), PING);
-        c->tx_pos += PING;
+        conn_send(c, pattern_at(c, c->tx_pos), opt.ping);
+        c->tx_pos += opt.ping;
     }
 }
 
@@ -232,18 +231,21 @@ static void on_hello(struct conn *c)
     }
 }
 
-static size_t take_small(struct conn *c, const uint8_t *p, size_t n, uint32_t key, unsigned want)
+static size_t take_ping(struct conn *c, const uint8_t *p, size_t n, uint32_t key)
 {
-    size_t m = want - c->small_have < n ? want - c->small_have : n;
-    memcpy(c->small + c->small_have, p, m);
-    xor_mask(c->small + c->small_have, m, key);
-    c->small_have += (unsigned)m;
+    size_t m = opt.ping - c->ping_have < n ? opt.ping - c->ping_have : n;
+    verify(c, p, m, key);
+    c->ping_have += m;
+    if (c->ping_have == opt.ping) on_whole(c);
     return m;
 }
 
 static size_t take_hello(struct conn *c, const uint8_t *p, size_t n, uint32_t key)
 {
-    size_t m = take_small(c, p, n, key, HELLO);
+    size_t m = HELLO - c->small_have < n ? HELLO - c->small_have : n;
+    memcpy(c->small + c->small_have, p, m);
+    xor_mask(c->small + c->small_have, m, key);
+    c->small_have += (unsigned)m;
     if (c->small_have < HELLO) return m;
     c->small_have = 0;
     if (c->client) {
@@ -264,8 +266,7 @@ void on_payload(struct conn *c, uint8_t *p, size_t n, uint32_t key)
         if (c->phase == GREETING) {
             m = take_hello(c, p, n, key);
         } else if (c->kind == ECHO) {
-            m = take_small(c, p, n, key, PING);
-            if (c->small_have == PING) on_small(c);
+            m = take_ping(c, p, n, key);
         } else if (c->kind == SINK || c->kind == SOURCE) {
             verify(c, p, n, key);
             if (opt.streams > 0)
