@@ -124,7 +124,7 @@ def test_tunnel_and_client_address(name: str, tmp_path: Path) -> None:
             far.wait_for(rf"wts {re.escape(CLIENT)}(:\d+)? .* closed$")
 
 
-@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+@pytest.mark.parametrize("name", FRONT_ENDS)
 def test_other_paths_are_not_found(name: str, tmp_path: Path) -> None:
     with Service(echo) as service, far_end(name, service.port) as far:
         with front_end(name, [far.port], tmp_path) as port:
@@ -137,10 +137,15 @@ def test_other_paths_are_not_found(name: str, tmp_path: Path) -> None:
             assert far.count("other") == 0
 
 
-def test_readiness_is_passed_on(tmp_path: Path) -> None:
-    with Service(echo) as service, far_end("nginx", service.port) as far:
-        with front_end("nginx", [far.port], tmp_path) as port:
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_readiness_is_passed_on(name: str, tmp_path: Path) -> None:
+    """200 only from wts: troubleshooting asks there whether the path is open."""
+    with Service(echo) as service, far_end(name, service.port) as far:
+        with front_end(name, [far.port], tmp_path) as port:
             assert get(port, "/readyz") == 200
+            assert get(port, "/") == 404
+    with front_end(name, [free_port()], tmp_path) as port:
+        assert get(port, "/readyz") in (502, 503)
 
 
 @pytest.mark.parametrize("name", ["haproxy", "caddy"])
