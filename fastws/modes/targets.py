@@ -103,17 +103,17 @@ class Tokens:
         self._targets = found
 
     def _texts(self) -> list[tuple[str, str]]:
+        name = self.path
+        texts = []
         try:
-            names = files_of(self.path)
-            texts = []
-            for name in names:
+            for name in files_of(self.path):
                 with open(name, encoding="utf-8") as file:
                     texts.append((name, file.read()))
         except OSError as error:
             reason = f"cannot be read: {explain_os(error)}"
-            raise ConfigError(f"--token-file {self.path}", reason) from error
+            raise ConfigError(f"--token-file {name}", reason) from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"--token-file {self.path}", "is not UTF-8") from error
+            raise ConfigError(f"--token-file {name}", "is not UTF-8") from error
         return texts
 
 

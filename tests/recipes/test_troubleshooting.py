@@ -171,7 +171,11 @@ def test_every_logged_message_is_explained() -> None:
 def test_every_explained_message_exists() -> None:
     source = "\n".join(strings())
     system = ("address already in use", "permission denied", "connection refused")
-    system += ("too many open files", "Invalid value for '")  # the latter of click
+    system += (
+        "too many open files",
+        "Broken pipe",
+        "Invalid value for '",
+    )  # the latter of click
     wrong = [
         (message, piece)
         for message in documented()

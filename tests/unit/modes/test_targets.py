@@ -9,7 +9,7 @@ import pytest
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import ConfigError
 from fastws.modes.parts import Part
-from fastws.modes.targets import NoTarget, Targets
+from fastws.modes.targets import NoTarget, Targets, Tokens
 from fastws.net.dial import Dialer
 from fastws.upstream.group import Group
 
@@ -188,6 +188,14 @@ def test_new_contents_count_after_load(file: Path) -> None:
     paths = ("/new", "/two%20words")
     assert [choice(found, path) for path in paths] == ["h:4", "403"]
     assert found.choose("h", "/one") is kept
+
+
+def test_bad_file_of_a_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.cfg").write_text("one: h:1\n")
+    (tmp_path / "b.der").write_bytes(b"\xff\n")
+    with pytest.raises(ConfigError) as caught:
+        Tokens(str(tmp_path)).load()
+    assert str(caught.value) == f"--token-file {tmp_path / 'b.der'}: is not UTF-8"
 
 
 @pytest.mark.parametrize(
