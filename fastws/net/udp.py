@@ -158,14 +158,17 @@ class UdpSocket(DatagramEnd):
 
         The error itself may be gone, met by a send that came before this turn.
         """
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.add_reader(self._sock.fileno(), self._read)
+        if self._is_reading:
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.add_reader(self._sock.fileno(), self._read)
 
     def send(self, data: memoryview) -> bool:
         try:
             self._sock.send(data)
         except ConnectionRefusedError as exc:  # met by an earlier one (udp(7))
             self.count(exc)
+            # Later in this turn the loop may find an answer where it saw an error.
+            self._loop.call_soon(self._rearm)
             return self._send_again(data)
         except OSError as exc:
             return self.count(exc)

@@ -245,6 +245,45 @@ def test_dialled_socket_counts_what_icmp_reports(loop_name: str) -> None:
 
 
 @both_loops
+def test_error_that_a_send_meets_leaves_the_socket_heard(loop_name: str) -> None:
+    """In one turn of the loop: the error is there, is met by a send, and answered."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service:
+            service.bind(("127.0.0.1", 0))
+            port = service.getsockname()[1]
+        end = (await UdpDialer(("127.0.0.1", port)).dial()).transport
+        sink = Sink()
+        end.attach(sink)
+        ours, theirs = socket.socketpair()
+        service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+        def turn() -> None:  # comes first: it was ready first
+            ours.recv(1)
+            assert end.send(memoryview(b"now"))
+            data, source = service.recvfrom(10)
+            service.sendto(data, source)
+
+        asyncio.get_running_loop().add_reader(ours.fileno(), turn)
+        with ours, theirs, service:
+            await asyncio.sleep(0)
+            theirs.send(b"x")
+            end.send(memoryview(b"to nobody"))
+            service.bind(("127.0.0.1", port))
+            await eventually(lambda: sink.got == [b"now"])
+            assert end.errors == 1
+            for number in (b"1", b"2"):
+                assert end.send(memoryview(number))
+                data, source = service.recvfrom(10)
+                service.sendto(data, source)
+                await eventually(lambda number=number: sink.got[-1] == number)
+            asyncio.get_running_loop().remove_reader(ours.fileno())
+            end.close()
+
+    run_on(loop_name, main())
+
+
+@both_loops
 def test_unknown_name_is_named(loop_name: str) -> None:
     async def main() -> None:
         with pytest.raises(NoUpstream, match=r"nobody\.invalid"):
