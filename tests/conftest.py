@@ -1,6 +1,7 @@
 """Fixtures for every test: the twins."""
 
 import os
+import re
 from types import ModuleType
 
 import pytest
@@ -15,6 +16,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("busy machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names that differ in each run: the processes of a run compare them."""
+    for item in items:
+        if re.search(r" at 0x|/tmp|/fastws-certs-", item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid}: has no lasting name; give ids=")
 
 
 @pytest.fixture(params=["python", "cython"])

@@ -60,6 +60,11 @@ EXTENDED: list[tuple[str, Packet]] = [
 IDS = ["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
 
 
+def kind(value: object) -> str | None:
+    """Names a test by the packet that it is about."""
+    return type(value).__name__ if isinstance(value, Packet) else None
+
+
 @pytest.mark.parametrize(("text", "packet"), PLAIN, ids=IDS)
 def test_plain_packet_both_ways(text: str, packet: Packet) -> None:
     data = bytes.fromhex(text)
@@ -67,7 +72,7 @@ def test_plain_packet_both_ways(text: str, packet: Packet) -> None:
     assert decode_packet(data, is_extended=False) == packet
 
 
-@pytest.mark.parametrize(("text", "packet"), EXTENDED, ids=repr)
+@pytest.mark.parametrize(("text", "packet"), EXTENDED, ids=kind)
 def test_extended_packet_both_ways(text: str, packet: Packet) -> None:
     data = bytes.fromhex(text)
     assert encode_packet(packet, is_extended=True) == data
@@ -188,7 +193,7 @@ def test_unknown_status_is_a_failure() -> None:
         (Connect("a", 65536), False, "port 65536"),
         (Datagram("a", -1, memoryview(b"")), True, "port -1"),
     ],
-    ids=repr,
+    ids=kind,
 )
 def test_refuse_to_send(packet: Packet, is_extended: bool, reason: str) -> None:
     with pytest.raises(LocalProtocolError, match=reason):

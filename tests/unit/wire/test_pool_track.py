@@ -164,7 +164,7 @@ def test_stranger_5_server_ignores_data_and_close_while_idle() -> None:
     assert server.is_idle
 
 
-@pytest.mark.parametrize("packet", [data(b"x"), Close(), Connect("a", 1)], ids=repr)
+@pytest.mark.parametrize("packet", [data(b"x"), Close(), Connect("a", 1)])
 def test_stranger_5_client_takes_nothing_while_idle(packet: Packet) -> None:
     client, server = tracks(False)
     open_stream(client, server)
@@ -281,7 +281,7 @@ def test_rule_3_reset_is_answered_with_reset() -> None:
         assert server.is_idle
 
 
-@pytest.mark.parametrize("packet", [Reset(1), Close(1), data(b"x")], ids=repr)
+@pytest.mark.parametrize("packet", [Reset(1), Close(1), data(b"x")])
 def test_rule_3_nothing_follows_a_reset(packet: Packet) -> None:
     client, server = tracks(True)
     open_stream(client, server)
@@ -343,7 +343,7 @@ def test_rule_6_late_reset_is_ignored_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "packet", [Reset(1), Reset(2), Close(1), Answer(1, REFUSED), data(b"x")], ids=repr
+    "packet", [Reset(1), Reset(2), Close(1), Answer(1, REFUSED), data(b"x")]
 )
 def test_rule_11_nothing_comes_between_streams(packet: Packet) -> None:
     client, server = tracks(True)
