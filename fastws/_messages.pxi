@@ -697,6 +697,17 @@ cdef class MessageEnd:
             self.emit(self.pool.out, size, NULL, 0, NULL, 0)
         return 0
 
+    def write_raw(self, bytes data not None):
+        """Write ``data`` without a frame: the end of an opening handshake."""
+        self.emit(
+            <unsigned char*> PyBytes_AS_STRING(data),
+            PyBytes_GET_SIZE(data),
+            NULL,
+            0,
+            NULL,
+            0,
+        )
+
     def flush(self):
         """Write now what was sent in this call of a handler."""
         if self.pool.corked is self:

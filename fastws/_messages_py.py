@@ -390,6 +390,10 @@ class MessageEnd(asyncio.BufferedProtocol):
         if self.is_write_paused and self.can_write:
             self.write_stalled()
 
+    def write_raw(self, data: bytes) -> None:
+        """Write ``data`` without a frame: the end of an opening handshake."""
+        self.transport.write(data)
+
     def flush(self) -> None:
         """Write now what was sent in this call of a handler."""
         if self._cork:

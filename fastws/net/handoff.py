@@ -23,14 +23,14 @@ class HandOff(Listener):
     Args:
         socks: as for :class:`Listener`.
         protocol_factory: makes the protocol of each connection, called with the
-            address of its peer.
+            address of its peer and the descriptor.
         options: as for :class:`Listener`, without ``prelude``.
     """
 
     def __init__(
         self,
         socks: Sequence[socket.socket],
-        protocol_factory: Callable[[Any], Any],
+        protocol_factory: Callable[[Any, int], Any],
         **options: Any,
     ) -> None:
         super().__init__(socks, _nobody, **options)
@@ -53,7 +53,7 @@ class HandOff(Listener):
         super()._end(task)
 
     async def _serve(self, conn: socket.socket, peer: Any) -> None:
-        protocol = self._make(peer)
+        protocol = self._make(peer, conn.fileno())
         try:
             if self.tls is None:
                 await self._loop.connect_accepted_socket(lambda: protocol, conn)

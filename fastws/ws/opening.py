@@ -41,7 +41,7 @@ class Opening(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_deadline",
+        "_fd",
         "_is_answered",
         "_reader",
         "_server",
@@ -59,9 +59,10 @@ class Opening(asyncio.BufferedProtocol):
 
     is_flowing = True  # for the sweep: nothing but the clock
 
-    def __init__(self, server: Any, peer: Any) -> None:
+    def __init__(self, server: Any, peer: Any, fd: int) -> None:
         self._server = server
         self.remote_address = peer
+        self._fd = fd
         self._reader: HeadReader | None = None
         self._is_answered = False
         self.due = server.loop.time() + server.open_timeout
@@ -106,7 +107,7 @@ class Opening(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.forget_opening(self)
-        self._server.listener.left()
+        self._server.left()
         if self.task is not None:
             self.task.cancel()
 
@@ -178,8 +179,9 @@ class Opening(asyncio.BufferedProtocol):
         server.connections.add(ws)
         ws.start(
             self.transport,
-            server.kind_of(self.transport),
+            server.kind_of(self.remote_address),
             handler,
+            fd=self._fd,
             answer=answer,
             leftover=reader.leftover,
             remote_address=self.remote_address,

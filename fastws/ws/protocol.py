@@ -127,6 +127,7 @@ class WebSocket(_Base):
         kind: Kind,
         handler: Any,
         *,
+        fd: int = -1,
         answer: bytes = b"",
         leftover: bytes = b"",
         remote_address: Any = None,
@@ -138,6 +139,7 @@ class WebSocket(_Base):
             transport: owned from now on.
             kind: of it.
             handler: retained until the connection is gone.
+            fd: of the socket below it, by default asked for.
             answer: written first: the 101 of a server.
             leftover: read before by the handshake (copied).
             remote_address: of the peer, as accepted; by default asked for.
@@ -149,8 +151,10 @@ class WebSocket(_Base):
             remote_address = transport.get_extra_info("peername")
         self.remote_address = remote_address
         self._on_lost = on_lost
-        sock = transport.get_extra_info("socket")
-        fd = self._poll_fd = -1 if sock is None else sock.fileno()
+        if fd < 0:
+            sock = transport.get_extra_info("socket")
+            fd = -1 if sock is None else sock.fileno()
+        self._poll_fd = fd
         is_plain = kind in (Kind.TCP, Kind.UNIX) and sys.platform != "win32"
         self.attach(transport, fd if is_plain else -1)
         if kind is Kind.TLS:  # see fastws.net.copy.attach
@@ -159,7 +163,7 @@ class WebSocket(_Base):
         else:
             transport.set_write_buffer_limits(high=0)
         if answer:
-            transport.write(answer)
+            self.write_raw(answer)
         if options.ping_interval:
             self._next_ping = after_ping(self.loop.time(), options.ping_interval)
             self.due = self._next_ping

@@ -1,7 +1,6 @@
 """Servers of the callback layer: from an accepted socket to a handler."""
 
 import asyncio
-import inspect
 import logging
 import socket
 import ssl as tls
@@ -15,7 +14,7 @@ from fastws.http.answers import Refusal
 from fastws.net import sockopt
 from fastws.net.bind import open_listeners
 from fastws.net.handoff import HandOff
-from fastws.net.stream import Kind, kind_of
+from fastws.net.stream import Kind
 from fastws.net.sweep import sweep_of
 from fastws.wire.handshake import check_upgrade, origin_allowed
 from fastws.ws.handler import Handler
@@ -78,7 +77,6 @@ class CallbackServer:
         self._subprotocols = tuple(subprotocols)
         self._origins = origins
         self._openings: set[Opening] = set()
-        self._kinds: dict[Any, Kind] = {}
         self._gone: asyncio.Event | None = None
 
     # -- life ----------------------------------------------------------------------
@@ -86,6 +84,7 @@ class CallbackServer:
     def start(self) -> None:
         """Begin to accept, on the running loop."""
         self.loop = asyncio.get_running_loop()
+        self._sweep = sweep_of(self.loop)
         self._granularity = min(1.0, max(self.open_timeout, 0.1) / 4)
         self.listener.start()
 
@@ -150,31 +149,35 @@ class CallbackServer:
 
     # -- what openings and connections say -----------------------------------------
 
-    def _make_opening(self, peer: Any) -> Opening:
-        return Opening(self, peer)
+    def _make_opening(self, peer: Any, fd: int) -> Opening:
+        return Opening(self, peer, fd)
 
     def add_opening(self, opening: Opening) -> None:
         """A connection begins."""
         self._openings.add(opening)
-        sweep_of(self.loop).add(opening, self._granularity)
+        self._sweep.add(opening, self._granularity)
 
     def forget_opening(self, opening: Opening) -> None:
         """Its handshake is over."""
         self._openings.discard(opening)
-        sweep_of(self.loop).discard(opening)
+        self._sweep.discard(opening)
 
     def forget(self, ws: WebSocket) -> None:
         """A connection is gone."""
         self.connections.discard(ws)
+        self.left()
+
+    def left(self) -> None:
+        """One connection less, with or without a WebSocket."""
         self.listener.left()
-        if self._gone is not None and not self.listener.active:
+        if self._gone is not None and self.listener.active <= 0:
             self._gone.set()
 
-    def kind_of(self, transport: Any) -> Kind:
-        """What its listener's transports can carry."""
+    def kind_of(self, peer: Any) -> Kind:
+        """What the transport of a connection from ``peer`` can carry."""
         if self.listener.tls is not None:
             return Kind.TLS
-        return kind_of(transport)
+        return Kind.TCP if isinstance(peer, tuple) else Kind.UNIX
 
     def answer(self, opening: Opening) -> None:
         """A whole request has come.
@@ -184,7 +187,7 @@ class CallbackServer:
         """
         if self._process_request is not None:
             response = self._process_request(opening)
-            if inspect.isawaitable(response):
+            if not isinstance(response, bytes | None):
                 self._wait(opening, self._finish_asked(opening, response))
                 return
             if response is not None:
@@ -200,8 +203,8 @@ class CallbackServer:
             opening.subprotocol = next(
                 (n for n in self._subprotocols if n in upgrade.subprotocols), None
             )
-        handler = self._factory(opening)
-        if inspect.isawaitable(handler):
+        handler: Any = self._factory(opening)
+        if hasattr(handler, "__await__"):
             self._wait(opening, self._finish_upgrade(opening, handler))
         else:
             opening.open(handler)
