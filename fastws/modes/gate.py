@@ -111,7 +111,6 @@ class Visit:
         self._counted: str | None = None
         self.who = ""
         self.client = Client("", 0)
-        self._see(self._peer())
 
     def _peer(self) -> Peer | None:
         """Who connected, as a PROXY header says or as the socket does."""
@@ -135,11 +134,11 @@ class Visit:
         """
         hold = self._hold
         error = hold.arrival.error
-        if error is not None:
-            if hold.arrival.is_http:
-                raise error
-            raise Refusal(error.reason, http_status=None, level=level_of(error))
         try:
+            if error is not None:
+                if hold.arrival.is_http:
+                    raise error
+                raise Refusal(error.reason, http_status=None, level=level_of(error))
             head = await hold.read_head(timeout)
         finally:
             self._see(self._peer())

@@ -7,7 +7,7 @@ sockets) means that the connection's own addresses count, as the text asks for.
 """
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv6Address
 from typing import Literal, NamedTuple, TypeAlias
 
 from fastws.exceptions import RemoteProtocolError
@@ -31,6 +31,8 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_TEXT = "::ffff:"
 
 _is_port = re.compile(r"0|[1-9][0-9]{0,4}").fullmatch
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_is_ipv4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}").fullmatch
 
 
 class ProxyHeader(NamedTuple):
@@ -142,10 +144,10 @@ def _decode_v1(data: bytes) -> ProxyHeader | None:
 
 def _host(text: str, is_v6: bool) -> str:
     """The address as we write it; mapped IPv4 comes back as IPv4."""
+    if not is_v6 and _is_ipv4(text):
+        return text  # as it would be written: leading zeros are refused
     try:
-        if not is_v6:
-            return str(IPv4Address(text))
-        if "%" in text:
+        if not is_v6 or "%" in text:
             raise AddressValueError(text)
         address = IPv6Address(text)
     except AddressValueError:

@@ -1,6 +1,7 @@
 """PROXY headers byte by byte; the examples are those of HAProxy's text."""
 
 import contextlib
+import ipaddress
 
 import pytest
 from hypothesis import given
@@ -170,3 +171,24 @@ def test_garbage_is_refused_or_waited_for(start: bytes, noise: bytes) -> None:
             assert len(data) < MAX_V2
         else:
             assert 0 < header.size <= min(len(data), MAX_V2)
+
+
+OCTETS = st.one_of(
+    st.integers(0, 300).map(str),
+    st.sampled_from(["", "00", "01", "007", "0x1", "+1", "-0", "1a", "%"]),
+)
+
+
+@given(st.lists(OCTETS, min_size=3, max_size=5))
+def test_an_ipv4_address_is_what_the_library_takes_for_one(octets: list[str]) -> None:
+    text = ".".join(octets)
+    data = f"PROXY TCP4 {text} 1.2.3.4 1 2\r\n".encode()
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        with pytest.raises(RemoteProtocolError, match="malformed"):
+            decode_header(data)
+    else:
+        header = decode_header(data)
+        assert header is not None
+        assert header.source == (text, 1)
