@@ -144,7 +144,7 @@ def test_a05_two_hundred_clients_at_once() -> None:
                 sock.close()
             for process in (near, far):
                 eventually(lambda: process.count("closed$") == again * count)  # noqa: B023
-    assert min(times) < 10 * UNIT
+    assert min(times) < SHORT
 
 
 # A6: ping and Close
@@ -328,7 +328,7 @@ def test_a12_stw_resets_when_the_server_is_down() -> None:
     with stw(f"ws://127.0.0.1:{port}/") as process:
         started = time.monotonic()
         assert is_reset_by(process.port)
-        assert time.monotonic() - started < 10 * UNIT
+        assert time.monotonic() - started < SHORT  # less than time-outs
         line = process.wait_for("WARNING")
         assert f"127.0.0.1:{port}: connection refused" in line
 

@@ -25,7 +25,7 @@ from fastws.net.resolve import AddrInfo
 from tests.support.proxies import ConnectProxy, hang_up, say
 from tests.support.servers import both_loops, failure, run_on
 from tests.support.services import Service, echo, read_to_end
-from tests.support.timing import LONG, UNIT
+from tests.support.timing import LONG, SHORT, UNIT
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_insist_until_it_works() -> None:
     attempts = Attempts(2, NoUpstream("down"))
     assert asyncio.run(insist(attempts, 3, LONG)) == "done"
     assert len(attempts.given) == 3
-    assert LONG - UNIT < attempts.given[0] <= LONG
+    assert LONG - SHORT < attempts.given[0] <= LONG
     assert attempts.given == sorted(attempts.given, reverse=True)
 
 

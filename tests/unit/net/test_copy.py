@@ -147,7 +147,7 @@ def test_what_was_read_before_comes_first(loop_name: str, spec: Spec) -> None:
 
 @at_once(*every_spec())
 async def test_idle_copy_ends(spec: Spec) -> None:
-    options = replace(QUICK, idle_timeout=2 * UNIT)
+    options = replace(QUICK, idle_timeout=6 * UNIT)
     async with relay(spec, options=options) as r:
         await r.x.send(b"a")
         assert await r.y.read(1) == b"a"
@@ -165,7 +165,7 @@ async def test_idle_copy_ends(spec: Spec) -> None:
 
 @at_once(*(spec for spec in every_spec() if spec.half_closes))
 async def test_half_closed_copy_without_a_byte_is_reset(spec: Spec) -> None:
-    options = replace(QUICK, half_close_timeout=2 * UNIT)
+    options = replace(QUICK, half_close_timeout=6 * UNIT)
     async with relay(spec, options=options) as r:
         await r.x.finish()
         assert await r.y.read_end() == (b"", "eof")
@@ -180,11 +180,11 @@ async def test_half_closed_copy_without_a_byte_is_reset(spec: Spec) -> None:
 
 @at_once(*(spec for spec in every_spec() if spec.half_closes))
 async def test_half_closed_copy_with_bytes_lives(spec: Spec) -> None:
-    options = replace(QUICK, half_close_timeout=2 * UNIT)
+    options = replace(QUICK, half_close_timeout=6 * UNIT)
     loop = asyncio.get_running_loop()
     async with relay(spec, options=options) as r:
         await r.x.finish()
-        until = loop.time() + 5 * UNIT
+        until = loop.time() + 10 * UNIT
         while loop.time() < until:
             await r.y.send(b"a")
             assert await r.x.read(1) == b"a"

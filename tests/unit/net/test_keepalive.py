@@ -23,7 +23,7 @@ from tests.support.peers import PING, PONG
 from tests.support.servers import eventually, run_on
 from tests.support.timing import LONG, UNIT
 
-PINGING = replace(QUICK, ping=2 * UNIT, ping_deadline=4 * UNIT)
+PINGING = replace(QUICK, ping=3 * UNIT, ping_deadline=8 * UNIT)
 SIDES = (STW, WTS, STW_FASTWS, WTS_FASTWS)
 every_side = every_end(*SIDES)
 
@@ -76,7 +76,7 @@ async def test_ping_without_an_answer_is_a_reset(spec: Spec) -> None:
 @at_once(*SIDES)
 async def test_any_byte_shows_that_the_peer_lives(spec: Spec) -> None:
     async with relay(spec, options=PINGING) as r:
-        for _ in range(8):  # two deadlines long, and never a pong
+        for _ in range(16):  # two deadlines long, and never a pong
             await r.x.send(b"a")
             assert await r.y.read(1) == b"a"
             await asyncio.sleep(UNIT)
@@ -195,7 +195,7 @@ async def test_paused_end_shows_that_it_lives(spec: Spec) -> None:
 async def test_slow_reader_is_not_killed(spec: Spec) -> None:
     """x reads nothing for many deadlines, and then everything."""
     options = CopyOptions(
-        linger=UNIT, half_close_timeout=LONG, ping=UNIT, ping_deadline=UNIT
+        linger=UNIT, half_close_timeout=LONG, ping=2 * UNIT, ping_deadline=4 * UNIT
     )
     async with relay(spec, options=options, buffers=262144) as r:
         r.x.answers_pings = False

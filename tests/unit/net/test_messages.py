@@ -369,7 +369,7 @@ def test_reading_can_pause(loop_name: str) -> None:
 @both_loops
 def test_pings_go_out_and_silence_kills(loop_name: str) -> None:
     async def main() -> None:
-        options = CopyOptions(ping=UNIT, ping_deadline=3 * UNIT, linger=UNIT)
+        options = CopyOptions(ping=UNIT, ping_deadline=6 * UNIT, linger=UNIT)
         async with linked(options=options) as (_, owner, wire):
             assert await wire.frame() == (0x80 | PING, b"")
             await wire.send(PONG)

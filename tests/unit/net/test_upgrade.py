@@ -10,6 +10,7 @@ import pytest
 
 from fastws._consts import Side
 from fastws.exceptions import DialTimeout, InvalidStatus, RemoteProtocolError
+from fastws.net import upgrade as module
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.net.upgrade import HeadHold, Upgrader
 from fastws.net.websocket import Peer, WebSocketStream
@@ -91,11 +92,11 @@ def test_time_before_the_wait_counts(loop_name: str) -> None:
 
     async def main() -> None:
         async with accepted() as (hold, _, _):
-            await asyncio.sleep(2 * UNIT)
+            await asyncio.sleep(5 * UNIT)
             started = asyncio.get_running_loop().time()
             with pytest.raises(RemoteProtocolError):
-                await hold.read_head(2 * UNIT)
-            assert asyncio.get_running_loop().time() - started < UNIT
+                await hold.read_head(5 * UNIT)
+            assert asyncio.get_running_loop().time() - started < 4 * UNIT
 
     run_on(loop_name, main())
 
@@ -294,15 +295,21 @@ def test_refusal_keeps_fields_and_body(loop_name: str) -> None:
     ids=["empty", "short", "lines", "chunked", "unlimited"],
 )
 def test_body_is_not_waited_for_once_it_is_there(
-    loop_name: str, fields: bytes, sent: bytes, quoted: bytes
+    loop_name: str,
+    fields: bytes,
+    sent: bytes,
+    quoted: bytes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "_BODY_WAIT", LONG)
+
     async def main() -> None:
         answer = b"HTTP/1.1 403 Forbidden\r\n" + fields + b"\r\n" + sent
         started = asyncio.get_running_loop().time()
         with pytest.raises(InvalidStatus) as caught:
             await upgrade(answering(lambda key: answer))
         assert caught.value.body.partition(b"\n")[0] == quoted
-        assert asyncio.get_running_loop().time() - started < 8 * UNIT
+        assert asyncio.get_running_loop().time() - started < LONG / 2
 
     run_on(loop_name, main())
 
