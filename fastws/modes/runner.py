@@ -6,7 +6,6 @@ with what it does with one accepted connection.
 
 import asyncio
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
+from fastws._backend import default_keys
 from fastws._consts import DRAIN_SPREAD, MAX_CONNECTIONS
 from fastws.config.endpoint import Listen
 from fastws.config.schema import ModeSpec
@@ -429,7 +429,8 @@ class Runner:
 
 def new_id() -> str:
     """A fresh connection ID: 16 lower-case hex digits."""
-    return os.urandom(8).hex()
+    draw = default_keys()  # random in blocks, without a system call for each
+    return (draw() + draw()).hex()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ other than 101 so that the answer arrives.
 """
 
 import asyncio
-import os
 from collections.abc import Sequence
 from functools import partial
 
@@ -250,7 +249,8 @@ class Upgrader:
             if old.lost:
                 raise RemoteProtocolError("closed before the upgrade was asked for")
             transport.set_protocol(hold)
-            key = make_key(os.urandom(16))
+            draw = default_keys()  # random in blocks, without a system call for each
+            key = make_key(draw() + draw() + draw() + draw())
             before, between, after = self._request
             announced = ident.encode() if self.fastws else b""
             transport.write(before + key.encode() + between + announced + after)
