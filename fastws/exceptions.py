@@ -13,6 +13,10 @@
     └── DialError              an upstream could not be opened
         ├── DialTimeout        nothing answered in time
         ├── NoUpstream         refused, unreachable, unknown name, TLS failure
+        │   ├── UnknownName        the name cannot be resolved
+        │   ├── ConnectRefused     nobody listens there
+        │   └── Unreachable        no way to the host
+        │       └── NetworkUnreachable  nor to its network
         └── Denied             an access rule forbids the destination
 
 Imports nothing.
@@ -124,6 +128,22 @@ class DialTimeout(DialError):
 
 class NoUpstream(DialError):
     """Refused, unreachable, unresolvable, or TLS failed."""
+
+
+class UnknownName(NoUpstream):
+    """The name cannot be resolved."""
+
+
+class ConnectRefused(NoUpstream):
+    """Nobody listens on that port."""
+
+
+class Unreachable(NoUpstream):
+    """There is no way to the host."""
+
+
+class NetworkUnreachable(Unreachable):
+    """There is no way to its network."""
 
 
 class Denied(DialError):

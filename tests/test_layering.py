@@ -117,7 +117,18 @@ LAYERS: list[dict[str, list[str]]] = [
             "__init__",
         ]
     },
-    {"proxy": ["udp", "serve", "__init__"]},
+    {
+        "proxy": [
+            "outgoing",
+            "users",
+            "visit",
+            "http",
+            "udp",
+            "socks",
+            "serve",
+            "__init__",
+        ]
+    },
     {
         "ws": [
             "limits",

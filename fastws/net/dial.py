@@ -6,6 +6,7 @@ text says what, where and why, and leaves nothing open.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 import sys
@@ -19,7 +20,13 @@ from fastws._consts import (
     LINGER,
     RESOLVE_TIMEOUT,
 )
-from fastws.exceptions import DialTimeout, NoUpstream
+from fastws.exceptions import (
+    ConnectRefused,
+    DialTimeout,
+    NetworkUnreachable,
+    NoUpstream,
+    Unreachable,
+)
 from fastws.net.deadlines import Limit, start_limit
 from fastws.net.resolve import AddrInfo, parse_literal, resolve
 from fastws.net.sockopt import tune, tune_transport
@@ -30,6 +37,13 @@ from fastws.typing import Address
 # A unix listener with a full backlog refuses at once; asked again after this, s.
 _UNIX_RETRY = 0.01
 _IP_BIND_ADDRESS_NO_PORT = 24  # Linux; the socket module has it from 3.12 on
+
+_FAILURES: dict[int, type[NoUpstream]] = {
+    errno.ECONNREFUSED: ConnectRefused,
+    errno.ENETUNREACH: NetworkUnreachable,
+    errno.EHOSTUNREACH: Unreachable,
+    errno.EADDRNOTAVAIL: Unreachable,
+}
 
 
 class Deadline:
@@ -236,7 +250,7 @@ class Dialer:
                 text = explain_os(exc)
             raise DialTimeout(f"{self.name}: {text}") from exc
         except OSError as exc:
-            raise NoUpstream(f"{self.name}: {explain_os(exc)}") from exc
+            raise failure(f"{self.name}: {explain_os(exc)}", exc) from exc
         return await self.start_tls(sock, self.tls)
 
     async def _open_one(
@@ -328,6 +342,12 @@ class Dialer:
             ssl_shutdown_timeout=self.linger,
         )
         return call
+
+
+def failure(text: str, exc: OSError) -> NoUpstream:
+    """The error for what the system said, with ``text``."""
+    kind = _FAILURES.get(exc.errno or 0, NoUpstream)
+    return kind(text)
 
 
 async def open_stream(

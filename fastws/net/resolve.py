@@ -23,7 +23,7 @@ from fastws._consts import (
     RESOLVER_PER_HOST,
     RESOLVER_THREADS,
 )
-from fastws.exceptions import DialTimeout, NoUpstream
+from fastws.exceptions import DialTimeout, UnknownName
 
 GetAddrInfo: TypeAlias = Callable[..., list[tuple[Any, ...]]]
 
@@ -132,11 +132,11 @@ class Resolver:
             raise DialTimeout(text) from exc
         except socket.gaierror as exc:
             text = _GAI_TEXTS.get(exc.errno) or str(exc.strerror or exc)
-            raise NoUpstream(f"{host}: {text}") from exc
+            raise UnknownName(f"{host}: {text}") from exc
         except UnicodeError as exc:
-            raise NoUpstream(f"{host}: not a valid host name") from exc
+            raise UnknownName(f"{host}: not a valid host name") from exc
         except OSError as exc:
-            raise NoUpstream(f"{host}: {exc.strerror or exc}") from exc
+            raise UnknownName(f"{host}: {exc.strerror or exc}") from exc
         finally:
             if future.cancelled():
                 self._forget(host, future)
@@ -148,7 +148,7 @@ class Resolver:
             if family in (socket.AF_INET, socket.AF_INET6)
         )
         if not found:
-            raise NoUpstream(f"{host}: the name has no address")
+            raise UnknownName(f"{host}: the name has no address")
         return list(found)
 
     def _submit(self, host: str, future: asyncio.Future[Any]) -> None:
@@ -310,6 +310,6 @@ async def resolve(
 
     Raises:
         DialTimeout: no answer in time.
-        NoUpstream: the name is unknown or malformed, or no server answers.
+        UnknownName: the name is unknown or malformed, or no server answers.
     """
     return await _resolver.resolve(host, port, timeout)
