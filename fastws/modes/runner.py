@@ -420,11 +420,16 @@ class Runner:
             extra=fields,
         )
 
-    def refuse(self, who: str, reason: str, level: int = logging.WARNING) -> None:
-        """Count and log a connection that got nowhere."""
+    def refuse(
+        self, who: str, reason: str, level: int = logging.WARNING, ident: str = ""
+    ) -> None:
+        """Count and log a connection that got nowhere; ``ident`` is in both logs."""
         self.stats.refused += 1
         fields = {"mode": self.name, "client": who, "reason": reason}
-        logger.log(level, "%s %s: %s", *fields.values(), extra=fields)
+        if ident:
+            fields["id"] = ident
+            who += f" id={ident}"
+        logger.log(level, "%s %s: %s", self.name, who, reason, extra=fields)
 
 
 def new_id() -> str:

@@ -102,7 +102,7 @@ class TcpToWsRunner(Runner):
             up = await self._connect(ident)
         except (FastwsError, OSError) as error:
             sockopt.reset(transport)
-            self.refuse(who, f"id={ident} {self.spec.upstream.display}: {error}")
+            self.refuse(who, f"{self.spec.upstream.display}: {error}", ident=ident)
             return
         except BaseException:
             sockopt.reset(transport)
@@ -119,7 +119,7 @@ class TcpToWsRunner(Runner):
             up = await self._connect(ident)
         except (FastwsError, OSError) as error:
             peer.fail()
-            self.refuse(who, f"id={ident} {self.spec.upstream.display}: {error}")
+            self.refuse(who, f"{self.spec.upstream.display}: {error}", ident=ident)
             await asyncio.sleep(REST)
             return
         await self.converse(UdpFlow(up, peer, self.options), who, ident)

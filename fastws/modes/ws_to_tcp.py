@@ -226,11 +226,14 @@ class WsToTcpRunner(Runner):
         self, hold: HeadHold, error: RemoteProtocolError, who: str
     ) -> None:
         """Count, log and answer a request that gets nowhere."""
-        self.refuse(who, error.reason, level_of(error))
+        head = hold.head
+        offer = announce.parse_offer(head.get_all(announce.HEADER)) if head else None
+        ident = offer.id if offer is not None else ""
+        self.refuse(who, error.reason, level_of(error), ident)
         if error.http_status == 401:
             self.stats.unauthorized += 1
         if error.http_status is not None:
-            is_head = hold.head is not None and hold.head.method == "HEAD"
+            is_head = head is not None and head.method == "HEAD"
             await hold.finish(build_refusal(error, is_head), self.spec.linger)
 
     def _take_once(self, transport: Any) -> None:

@@ -1,5 +1,6 @@
 """How connections end: half-close, late answers, close codes, resets, crashes."""
 
+import re
 import socket
 import threading
 import time
@@ -140,8 +141,9 @@ def test_target_down_is_a_reset_with_502_in_the_log_of_stw() -> None:
         port = service.port
     with tunnel(port) as (near, far):
         assert is_reset_by(near.port)
-        near.wait_for("WARNING.*the server answered HTTP 502 Bad Gateway")
-        far.wait_for(f"WARNING.*127.0.0.1:{port}: connection refused")
+        line = near.wait_for("WARNING.*the server answered HTTP 502 Bad Gateway")
+        (ident,) = re.findall(" id=([0-9a-f]{16}): ws://", line)
+        far.wait_for(rf"WARNING.* id={ident}: target .*:{port}: connection refused")
 
 
 @pytest.mark.parametrize("victim", ["near", "far"])

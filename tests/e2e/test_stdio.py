@@ -153,7 +153,7 @@ def test_server_out_of_reach_is_one_line_and_status_1(url: str, text: str) -> No
     status, out, err = run("stw", "-", url)
     assert (status, out) == (1, b"")
     (line,) = err.splitlines()
-    assert re.search(f"WARNING stw stdio: id=[0-9a-f]{{16}} .*{text}", line)
+    assert re.search(f"WARNING stw stdio id=[0-9a-f]{{16}}: .*{text}", line)
 
 
 def test_refusing_server_is_quoted() -> None:

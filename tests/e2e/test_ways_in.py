@@ -176,7 +176,7 @@ def test_refusals_are_counted(service: Service) -> None:
         assert status(process, Authorization=bearer(TOKEN)) == 101
         process.signal(signal.SIGTERM)
         assert process.wait() == 0
-        assert "refused=3, total=1, unauthorized=3" in process.lines[-1]
+        assert ": 1 connections, 3 refused (3 unauthorized), in=" in process.lines[-1]
 
 
 # --auth-basic
@@ -337,7 +337,7 @@ def test_forwarded_host_counts_for_the_origin(trusting: Fastws) -> None:
     ("options", "code", "reason"),
     [
         (("--trust", "10.0.0.1/8"), 2, "cuts its address; write 10.0.0.0/8"),
-        (("--client-ip-header", "X-Y"), 78, "--client-ip-header: needs trust"),
+        (("--client-ip-header", "X-Y"), 78, "--client-ip-header: needs --trust"),
         (("--auth-token", "two words"), 2, "one word of printable ASCII"),
     ],
 )

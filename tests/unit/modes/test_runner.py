@@ -80,6 +80,27 @@ def test_error_names_the_option(path: str, reason: str, text: str) -> None:
     assert str(caught.value) == text
 
 
+# The line of a connection that got nowhere
+
+
+@pytest.mark.parametrize(
+    ("ident", "line"),
+    [
+        ("", "wts 127.0.0.1:5: nothing at /"),
+        ("00ff00ff00ff00ff", "wts 127.0.0.1:5 id=00ff00ff00ff00ff: nothing at /"),
+    ],
+)
+def test_refusal_names_the_id_that_both_logs_have(
+    ident: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    far = WsToTcpRunner(WsToTcp(listen="0", target="h:1"))
+    far.refuse("127.0.0.1:5", "nothing at /", ident=ident)
+    (record,) = caplog.records
+    assert record.getMessage() == line
+    assert record.__dict__.get("id", "") == ident
+    assert record.__dict__["client"] == "127.0.0.1:5"
+
+
 # The line at the end
 
 
