@@ -94,6 +94,12 @@ TEXT_FORWARD = 0  # payload of a stranger, checked to be UTF-8
 TEXT_SIGNAL = 1  # a signal of a fastws peer
 TEXT_CONFIRM = 2  # the first one decides: ``C``, or a stranger
 
+# Pooled WebSockets: what becomes of a message that begins with the data kind.
+DATA_DELIVER = 0  # it is payload for the peer, held while there is none
+DATA_DROP = 1
+DATA_REFUSE = 2  # it is handed out like any other packet
+MAX_PACKET = 260 + 65507  # bytes of a whole packet that is no payload: a datagram
+
 # HTTP heads.
 MAX_HEAD = 16 * 1024
 MAX_FIELDS = 100

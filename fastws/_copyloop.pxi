@@ -63,6 +63,7 @@ cdef Py_ssize_t COMPACT_BELOW = 4096
 cdef int SPARE_BLOCKS = 2
 cdef int UNTRIMMED_BLOCKS = 8
 cdef Py_ssize_t CRUMBS = 256
+cdef Py_ssize_t MAX_PACKET = _consts.MAX_PACKET
 
 
 @cython.final
@@ -215,7 +216,10 @@ cdef class CopyEnd:
         MaskKeys keys=None,
         Py_ssize_t max_message=_consts.MAX_MESSAGE,
         bint vectored=False,
+        int data_kind=-1,
     ):
+        if not -1 <= data_kind <= 255:
+            raise ValueError("data_kind must be in -1..255")
         self.scratch = scratch
         self.decoder = decoder
         self.keys = keys
@@ -223,6 +227,11 @@ cdef class CopyEnd:
         self.max_payload = max_message - (4 if keys is None else 8)
         if self.max_payload > 65535:
             self.max_payload -= 6
+        self.data_kind = data_kind
+        self.prefix = 0 if data_kind < 0 else 1
+        self.max_payload -= self.prefix
+        self.kind = -1
+        self.held = self.packet = b""
         self.read_size = READ_MIN
         self.read_limit = SCRATCH_SIZE
         self.fd = -1
@@ -234,6 +243,12 @@ cdef class CopyEnd:
         """Forward to ``peer`` and let it forward here."""
         self.peer = peer
         peer.peer = self
+
+    def unlink(self):
+        """Part from the peer: what comes now is held here, the other end is idle."""
+        cdef CopyEnd peer = self.peer
+        if peer is not None:
+            self.peer = peer.peer = None
 
     def attach(self, transport, int fd=-1):
         """Become the transport's protocol; it must be paused and stays so."""
@@ -264,7 +279,10 @@ cdef class CopyEnd:
         cdef long capacity
         if block is None:
             block = scratch.current = scratch.take()
-        if size > READ_MIN and self.peer is not None:
+        if self.peer is None:
+            if self.prefix:
+                size = READ_MIN  # what is held is bounded by that
+        elif size > READ_MIN:
             size = min(size, self.peer.read_limit)
             capacity = -1 if self.peer.fd < 0 else fws_capacity(self.peer.fd)
             if 0 <= capacity < size:
@@ -323,7 +341,7 @@ cdef class CopyEnd:
         cdef unsigned long long before = self.payload_in
         cdef Py_ssize_t payload
         self.reads += 1
-        if peer is None or self.is_discarding:
+        if self.is_discarding or (peer is None and not self.prefix):
             return 0
         if self.decoder is None:
             self.payload_in += n
@@ -353,9 +371,21 @@ cdef class CopyEnd:
         cdef unsigned char ping[125]
         cdef Py_ssize_t ping_length = -1
         cdef list runs = None
+        cdef bint has_kinds = self.prefix != 0
+        cdef bint is_start
+        cdef unsigned char saved = 0
         while n > 0:
             target = run + run_length
+            is_start = has_kinds and self.kind < 0
+            if is_start:
+                # The kind is to land in front of the payload, which then needs no
+                # second move, on a byte that is put back.
+                target -= 1
+                saved = target[0]
             used = self.decoder.step(p, n, target, &part)
+            if is_start:
+                target += 1
+                self.take_kind(target, saved, &part)
             parts += 1
             if used < 0:
                 self.flush(peer, block, runs, run, run_length)
@@ -369,6 +399,23 @@ cdef class CopyEnd:
                 memcpy(ping, part.start, part.length)
                 ping_length = part.length  # of several the newest is answered
                 continue
+            if has_kinds and part.opcode < 8:
+                if self.text_mode == 2 and part.opcode == 2:
+                    self.text_mode = 0
+                    self.signal_received(b"")  # the first message: no C, and no run
+                    peer = self.peer
+                    if self.is_discarding:
+                        return 0
+                if not self.is_data(peer, &part):
+                    self.flush(peer, block, runs, run, run_length)
+                    runs = None
+                    self.receive_packet(&part)
+                    peer = self.peer
+                    if self.is_discarding:
+                        return 0
+                    run = p
+                    run_length = 0
+                    continue
             if part.opcode == 1 and self.text_mode == 0 and not self.eof_signalled:
                 if not self.is_text(&part):
                     self.flush(peer, block, runs, run, run_length)
@@ -418,6 +465,76 @@ cdef class CopyEnd:
         peer.send_runs(self, block, runs)
         return 0
 
+    # -- messages that begin with a kind -------------------------------------------
+
+    cdef int take_kind(
+        self, unsigned char* target, unsigned char saved, Part* part
+    ) noexcept:
+        """Take the kind off a part that was decoded to one byte before ``target``."""
+        if part.opcode < 0 or part.opcode >= 8 or part.length == 0:
+            return 0
+        if part.opcode == 2:
+            self.kind = part.start[0]
+            part.start += 1
+            part.length -= 1
+        elif part.start == target - 1:
+            memmove(target, part.start, part.length)
+            part.start = target
+        target[-1] = saved
+        return 0
+
+    cdef bint is_data(self, CopyEnd peer, Part* part) noexcept:
+        """Whether this is payload for the peer; takes note of the message's end."""
+        if self.kind != self.data_kind or self.data_fate != 0 or peer is None:
+            return False
+        if part.opcode != 2:
+            return False
+        if part.flags & 4:
+            if part.length == 0:
+                return False
+            self.kind = -1
+            self.packet_size = 0
+        else:
+            self.packet_size += part.length
+        return True
+
+    cdef int receive_packet(self, Part* part) except -1:
+        """Take what is not payload for the peer; see the pure twin."""
+        cdef int kind = self.kind
+        cdef bytes body
+        if part.opcode == 1:
+            if self.text_mode == 1:
+                return self.receive_signal(part)
+            if self.text_mode == 2 and not self.is_confirmation(part):
+                self.text_mode = 0
+                self.signal_received(b"")
+                if self.is_discarding:
+                    return 0
+            if self.text_mode == 0:
+                return self.refuse(1002, "text in place of a packet")
+            return 0
+        body = b""
+        if part.length:
+            body = (<char*> part.start)[:part.length]
+        self.packet_size += part.length
+        if kind != self.data_kind or self.data_fate == 2:
+            if 1 + len(self.packet) + part.length > MAX_PACKET:
+                return self.refuse(1002, f"packet of more than {MAX_PACKET} bytes")
+            self.packet += body
+        elif self.data_fate == 0:
+            self.payload_in += part.length
+            self.held += body
+        if not part.flags & 4:
+            return 0
+        body = self.packet
+        self.packet = b""
+        self.kind = -1
+        if kind != self.data_kind or self.data_fate == 2 or self.packet_size == 0:
+            self.packet_size = 0
+            self.packet_received(kind, body)
+        self.packet_size = 0
+        return 0
+
     # -- rare parts: control frames, signals, text -------------------------------
 
     cdef bint receive_rare(
@@ -451,20 +568,9 @@ cdef class CopyEnd:
 
     cdef int receive_confirmation(self, CopyEnd peer, Part* part) except -1:
         """Only a first data message that is exactly the text ``C`` confirms."""
-        cdef bytes text = self.signal
-        if part.opcode == 1:
-            if part.length:
-                text += (<char*> part.start)[:min(part.length, 2)]
-            if not part.flags & 4 and text in (b"", b"C"):
-                self.signal = text
-                part.length = 0
-                return 0
-            if text == b"C":
-                self.signal = b""
-                self.text_mode = 1
-                part.length = 0
-                self.signal_received(text)
-                return 0
+        cdef bytes text
+        if part.opcode == 1 and self.is_confirmation(part):
+            return 0
         text = self.signal
         self.signal = b""
         self.text_mode = 0
@@ -478,6 +584,23 @@ cdef class CopyEnd:
             part.length = 0
             return self.refuse(1007, "text is not valid UTF-8")
         return 0
+
+    cdef bint is_confirmation(self, Part* part) except? False:
+        """Whether a first text may be ``C`` still, or is: its part is used up then."""
+        cdef bytes text = self.signal
+        if part.length:
+            text += (<char*> part.start)[:min(part.length, 2)]
+        if not part.flags & 4 and text in (b"", b"C"):
+            self.signal = text
+            part.length = 0
+            return True
+        if text != b"C":
+            return False
+        self.signal = b""
+        self.text_mode = 1
+        part.length = 0
+        self.signal_received(text)
+        return True
 
     cdef bint is_text(self, Part* part) except? False:
         """RFC 6455 section 8.1, while it is forwarded."""
@@ -561,7 +684,21 @@ cdef class CopyEnd:
             self.write(data)
         else:
             key = None if self.keys is None else self.keys()
+            if self.prefix:
+                data = bytes((self.data_kind,)) + data
             self.write(encode_frame(2, data, key=key))
+
+    cdef int put_head(
+        self, unsigned char* q, Py_ssize_t n, const unsigned char* key
+    ) noexcept:
+        """The header of a frame with ``n`` bytes of payload, and its kind."""
+        cdef int size = put_header(q, 0x82, n + self.prefix, key)
+        if self.prefix:
+            q[size] = <unsigned char> self.data_kind
+            if key != NULL:
+                q[size] ^= key[0]
+            size += 1
+        return size
 
     cdef int send_small(self, unsigned char* p, Py_ssize_t n) except -1:
         """One short piece, copied: cheaper than a view, and no block waits for it."""
@@ -576,14 +713,14 @@ cdef class CopyEnd:
             return self.send_copied(p, n)
         if self.keys is not None:
             key = self.keys.next_key()
-        size = header_size(n, key != NULL)
+        size = header_size(n + self.prefix, key != NULL) + self.prefix
         frame = PyBytes_FromStringAndSize(NULL, size + n)
         q = <unsigned char*> PyBytes_AS_STRING(frame)
-        put_header(q, 0x82, n, key)
+        self.put_head(q, n, key)
         if key == NULL:
             memcpy(q + size, p, n)
         else:
-            xor_mask(q + size, p, n, key, 0)
+            xor_mask(q + size, p, n, key, self.prefix)
         self.write(frame)
         return 0
 
@@ -594,9 +731,9 @@ cdef class CopyEnd:
         cdef int size
         if self.keys is not None:
             key = self.keys.next_key()
-            xor_mask(p, p, n, key, 0)
-        size = header_size(n, key != NULL)
-        put_header(p - size, 0x82, n, key)
+            xor_mask(p, p, n, key, self.prefix)
+        size = header_size(n + self.prefix, key != NULL) + self.prefix
+        self.put_head(p - size, n, key)
         self.write(block.view(p - size, size + n))
         return 0
 
@@ -605,7 +742,7 @@ cdef class CopyEnd:
     ) except -1:
         """Several frames as one vectored write: headers apart, payload in place."""
         cdef const unsigned char* key = NULL
-        cdef unsigned char header[14]
+        cdef unsigned char header[16]
         cdef Py_ssize_t length
         cdef int size
         cdef bytes full = None
@@ -614,11 +751,11 @@ cdef class CopyEnd:
             length = n if n < self.max_payload else self.max_payload
             if self.keys is not None:
                 key = self.keys.next_key()
-                xor_mask(p, p, length, key, 0)
+                xor_mask(p, p, length, key, self.prefix)
             if key == NULL and full is not None and length == self.max_payload:
                 pieces.append(full)
             else:
-                size = put_header(header, 0x82, length, key)
+                size = self.put_head(header, length, key)
                 full = (<char*> header)[:size]
                 pieces.append(full)
             pieces.append(block.view(p, length))
@@ -636,7 +773,7 @@ cdef class CopyEnd:
         cdef Py_ssize_t length
         while n > 0:
             length = n if n < self.max_payload else self.max_payload
-            if length + 14 > end - q:
+            if length + 15 > end - q:
                 self.write(out.view(out.memory, q - out.memory))
                 self.scratch.settle(out, q, self, 0)
                 out = self.scratch.take()
@@ -644,11 +781,11 @@ cdef class CopyEnd:
                 end = out.memory + BLOCK_SIZE
             if self.keys is not None:
                 key = self.keys.next_key()
-            q += put_header(q, 0x82, length, key)
+            q += self.put_head(q, length, key)
             if key == NULL:
                 memcpy(q, p, length)
             else:
-                xor_mask(q, p, length, key, 0)
+                xor_mask(q, p, length, key, self.prefix)
             q += length
             p += length
             n -= length
@@ -702,6 +839,9 @@ cdef class CopyEnd:
         raise NotImplementedError
 
     def signal_received(self, text):
+        raise NotImplementedError
+
+    def packet_received(self, kind, body):
         raise NotImplementedError
 
     def protocol_error(self, error):

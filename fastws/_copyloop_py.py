@@ -12,11 +12,12 @@ transport kept anything. If it did, the memory stays untouched until
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from fastws import _consts
 from fastws._consts import HEADROOM, READ_MIN, SCRATCH_SIZE
+from fastws._packets_py import Packets
+from fastws._scratch_py import Scratch as Scratch
 from fastws._speedups_py import (
     FrameDecoder,
     MaskKeys,
@@ -34,47 +35,6 @@ READ_MAX = 256 * 1024
 CRUMBS = 256  # frames of one read; more of them, if tiny, cost more than their bytes
 
 
-class Scratch:
-    """The read buffer of one event loop, replaced while a transport keeps it.
-
-    Args:
-        call_soon: of that loop; with it, ends that read much take turns.
-
-    Attributes:
-        lent: buffers that transports still hold.
-    """
-
-    __slots__ = ("_memory", "call_soon", "lent")
-
-    def __init__(self, call_soon: Callable[..., Any] | None = None) -> None:
-        self.call_soon = call_soon
-        self._memory: bytearray | None = None
-        self.lent = 0
-
-    @property
-    def memory(self) -> bytearray:
-        """The current buffer: headroom, then room for one read."""
-        if self._memory is None:
-            self._memory = bytearray(HEADROOM + READ_MIN)
-        return self._memory
-
-    def grow(self, size: int) -> memoryview:
-        """The writable part of the buffer, ``size`` bytes long."""
-        if len(self.memory) < HEADROOM + size:
-            self._memory = bytearray(HEADROOM + size)
-        return memoryview(self.memory)[HEADROOM : HEADROOM + size]
-
-    def lend(self) -> bytearray:
-        """Give the current buffer away; the next read gets a fresh one."""
-        memory = self.memory
-        self._memory = None
-        self.lent += 1
-        return memory
-
-    def trim(self) -> None:
-        """Give back memory around unsent bytes; here nothing can be given back."""
-
-
 class CopyEnd(asyncio.BufferedProtocol):
     """One end of a copy: forwards what it reads to its peer.
 
@@ -84,6 +44,8 @@ class CopyEnd(asyncio.BufferedProtocol):
         keys: masking keys for what is written (client side), ``None``: unmasked.
         max_message: bytes of one outgoing frame, its header included.
         vectored: ``writelines`` of the transport is one vectored write.
+        data_kind: of a pooled WebSocket: binary messages begin with a byte that says
+            what they are, and with this one if they are payload; -1: they do not.
 
     Attributes:
         payload_in: payload bytes read from this end.
@@ -97,6 +59,9 @@ class CopyEnd(asyncio.BufferedProtocol):
         keeps_reading: reading is never paused again, whatever the peer can take.
         text_mode: one of ``_consts.TEXT_*``.
         eof_signalled: set once the peer's signal F has come; data is refused then.
+        data_fate: one of ``_consts.DATA_*``: what messages of ``data_kind`` are now.
+        held: payload that came while there was no peer, for the next one. The owner
+            pauses reading meanwhile, so that it is one read at most, and clears it.
         wants_drained: call :meth:`drained` when nothing is unsent.
 
     One task may use an end at a time. Hooks for subclasses raise here.
@@ -112,7 +77,10 @@ class CopyEnd(asyncio.BufferedProtocol):
         keys: MaskKeys | None = None,
         max_message: int = _consts.MAX_MESSAGE,
         vectored: bool = False,
+        data_kind: int = -1,
     ) -> None:
+        if not -1 <= data_kind <= 255:
+            raise ValueError("data_kind must be in -1..255")
         self.scratch = scratch
         self.decoder = decoder
         self.keys = keys
@@ -120,6 +88,12 @@ class CopyEnd(asyncio.BufferedProtocol):
         self.max_payload = max_message - (4 if keys is None else 8)
         if self.max_payload > 65535:
             self.max_payload -= 6
+        self.data_kind = data_kind
+        self._prefix = b"" if data_kind < 0 else bytes((data_kind,))
+        self.max_payload -= len(self._prefix)
+        self._packets = Packets()
+        self.data_fate = _consts.DATA_DELIVER
+        self.held = b""
         self.peer: CopyEnd | None = None
         self.transport: Any = None
         self.fd = -1
@@ -147,6 +121,12 @@ class CopyEnd(asyncio.BufferedProtocol):
         """Forward to ``peer`` and let it forward here."""
         self.peer = peer
         peer.peer = self
+
+    def unlink(self) -> None:
+        """Part from the peer: what comes now is held here, the other end is idle."""
+        if self.peer is not None:
+            self.peer.peer = None
+            self.peer = None
 
     def attach(self, transport: Any, fd: int = -1) -> None:
         """Become the transport's protocol; it must be paused and stays so."""
@@ -177,7 +157,8 @@ class CopyEnd(asyncio.BufferedProtocol):
         pass
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        limit = READ_MAX if self.peer is None else self.peer.read_limit
+        alone = READ_MIN if self._prefix else READ_MAX
+        limit = alone if self.peer is None else self.peer.read_limit
         size = max(min(self._read_size, limit), min(sizehint, READ_MAX))
         self._requested = size
         return self.scratch.grow(size)
@@ -217,17 +198,17 @@ class CopyEnd(asyncio.BufferedProtocol):
 
     def _receive(self, nbytes: int) -> None:
         self.reads += 1
-        if self.peer is None or self.is_discarding:
+        if self.is_discarding or (self.peer is None and not self._prefix):
             return
         view = memoryview(self.scratch.memory)[HEADROOM : HEADROOM + nbytes]
-        if self.decoder is None:
+        if self.decoder is not None:
+            self._receive_frames(self.peer, self.decoder, view)
+        elif self.peer is not None:
             self.payload_in += nbytes
             self.peer.send(self, [view], in_place=True)
-        else:
-            self._receive_frames(self.peer, self.decoder, view)
 
     def _receive_frames(
-        self, peer: "CopyEnd", decoder: FrameDecoder, view: memoryview
+        self, peer: "CopyEnd | None", decoder: FrameDecoder, view: memoryview
     ) -> None:
         runs: list[BytesLike] = []
         ping: BytesLike | None = None
@@ -240,13 +221,16 @@ class CopyEnd(asyncio.BufferedProtocol):
             if opcode == _consts.OP_PING:
                 ping = payload  # of several the newest is answered
                 continue
-            is_plain = opcode == _consts.OP_BINARY and not self.eof_signalled
-            if not is_plain or self.text_mode == _consts.TEXT_CONFIRM:
-                if not self._is_text(opcode, payload, flags):
-                    self._flush(peer, runs)
-                    payload = self._receive_rare(peer, opcode, payload, flags)
-                    if self.peer is None or self.is_discarding:
-                        return
+            if self._prefix and opcode < _consts.OP_CLOSE:
+                payload = self._receive_kind(runs, opcode, payload, flags)
+                peer = self.peer
+                if self.is_discarding:
+                    return
+            elif not self._is_payload(opcode, payload, flags):
+                self._flush(peer, runs)
+                payload = self._receive_rare(opcode, payload, flags)
+                if self.is_discarding or (self.peer is None and not self._prefix):
+                    return
             if payload:
                 self.payload_in += len(payload)
                 runs.append(payload)
@@ -256,23 +240,68 @@ class CopyEnd(asyncio.BufferedProtocol):
         elif ping is not None:
             self.control_received(_consts.OP_PING, bytes(ping))
 
-    def _is_text(self, opcode: int, payload: BytesLike, flags: int) -> bool:
-        """Whether this is a stranger's text, and valid so far."""
+    def _is_payload(self, opcode: int, payload: BytesLike, flags: int) -> bool:
+        """Whether this is binary data, or a stranger's text and valid so far."""
+        if opcode == _consts.OP_BINARY:
+            return not self.eof_signalled and self.text_mode != _consts.TEXT_CONFIRM
         if opcode != _consts.OP_TEXT or self.text_mode != _consts.TEXT_FORWARD:
             return False
         ended = bool(flags & _consts.MESSAGE_END)
         return not self.eof_signalled and self._is_valid(payload, ended)
 
-    def _flush(self, peer: "CopyEnd", runs: list[BytesLike]) -> None:
-        if runs:
+    def _flush(self, peer: "CopyEnd | None", runs: list[BytesLike]) -> None:
+        if runs and peer is not None:
             peer.send(self, runs, in_place=False)
             runs.clear()
 
+    # -- messages that begin with a kind -------------------------------------------
+
+    def _receive_kind(
+        self, runs: list[BytesLike], opcode: int, payload: BytesLike, flags: int
+    ) -> BytesLike:
+        """Handle a part of a packet; what is returned is payload for the peer."""
+        ended = bool(flags & _consts.MESSAGE_END)
+        if opcode == _consts.OP_TEXT or self.text_mode == _consts.TEXT_CONFIRM:
+            self._flush(self.peer, runs)
+            if not self._receive_first(opcode, payload, ended):
+                return b""
+        packets = self._packets
+        payload = packets.take_kind(payload)
+        is_data = packets.kind == self.data_kind
+        is_kept = not is_data or self.data_fate == _consts.DATA_REFUSE
+        if is_kept and not packets.keep(payload):
+            self._flush(self.peer, runs)
+            self._refuse(1002, f"packet of more than {_consts.MAX_PACKET} bytes")
+            return b""
+        if ended and (is_kept or not packets.size):
+            self._flush(self.peer, runs)
+            self.packet_received(*packets.end())
+        elif ended:
+            packets.end()
+        if is_kept or self.data_fate == _consts.DATA_DROP:
+            return b""
+        if self.peer is None:
+            self.payload_in += len(payload)
+            self.held += payload
+        return b"" if self.peer is None else payload
+
+    def _receive_first(self, opcode: int, payload: BytesLike, ended: bool) -> bool:
+        """Handle text, and whatever comes first; whether it is a packet's part."""
+        if self.text_mode == _consts.TEXT_SIGNAL:
+            self._receive_signal(opcode, payload, ended)
+            return False
+        if self.text_mode == _consts.TEXT_CONFIRM:
+            if opcode == _consts.OP_TEXT and self._is_confirmation(payload, ended):
+                return False
+            self.text_mode = _consts.TEXT_FORWARD
+            self.signal_received(b"")
+        if opcode == _consts.OP_TEXT and not self.is_discarding:
+            self._refuse(1002, "text in place of a packet")
+        return not self.is_discarding
+
     # -- rare parts: control frames, signals, text -------------------------------
 
-    def _receive_rare(
-        self, peer: "CopyEnd", opcode: int, payload: BytesLike, flags: int
-    ) -> BytesLike:
+    def _receive_rare(self, opcode: int, payload: BytesLike, flags: int) -> BytesLike:
         """Handle one part; what is returned is payload for the peer."""
         ended = bool(flags & _consts.MESSAGE_END)
         if opcode >= _consts.OP_CLOSE:
@@ -280,7 +309,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         elif self.text_mode == _consts.TEXT_SIGNAL:
             self._receive_signal(opcode, payload, ended)
         elif self.text_mode == _consts.TEXT_CONFIRM:
-            return self._receive_confirmation(peer, opcode, payload, ended)
+            return self._receive_confirmation(opcode, payload, ended)
         elif self.eof_signalled:
             self._refuse(1002, "data after the end was signalled")
         else:
@@ -298,20 +327,25 @@ class CopyEnd(asyncio.BufferedProtocol):
             if ended:
                 self.signal_received(text)
 
+    def _is_confirmation(self, payload: BytesLike, ended: bool) -> bool:
+        """Whether a first text may be ``C`` still, or is: its part is used up then."""
+        text = self._signal + bytes(payload[:2])
+        if not ended and text in (b"", b"C"):
+            self._signal = text
+            return True
+        if text != b"C":
+            return False
+        self._signal = b""
+        self.text_mode = _consts.TEXT_SIGNAL
+        self.signal_received(text)
+        return True
+
     def _receive_confirmation(
-        self, peer: "CopyEnd", opcode: int, payload: BytesLike, ended: bool
+        self, opcode: int, payload: BytesLike, ended: bool
     ) -> BytesLike:
         """Only a first data message that is exactly the text ``C`` confirms."""
-        if opcode == _consts.OP_TEXT:
-            text = self._signal + bytes(payload[:2])
-            if not ended and text in (b"", b"C"):
-                self._signal = text
-                return b""
-            if text == b"C":
-                self._signal = b""
-                self.text_mode = _consts.TEXT_SIGNAL
-                self.signal_received(text)
-                return b""
+        if opcode == _consts.OP_TEXT and self._is_confirmation(payload, ended):
+            return b""
         held = self._signal
         self._signal = b""
         self.text_mode = _consts.TEXT_FORWARD
@@ -320,7 +354,7 @@ class CopyEnd(asyncio.BufferedProtocol):
             self._validator = Utf8Validator()
             self._validator.feed(held)
             self.payload_in += 1
-            peer.send_bytes(held)
+            self.peer.send_bytes(held)
         if opcode == _consts.OP_TEXT and not self._is_valid(payload, ended):
             self._refuse(1007, "text is not valid UTF-8")
             return b""
@@ -368,19 +402,23 @@ class CopyEnd(asyncio.BufferedProtocol):
         self.payload_out += len(data)
         if self.decoder is not None:
             key = None if self.keys is None else self.keys()
-            data = encode_frame(_consts.OP_BINARY, data, key=key)
+            data = encode_frame(_consts.OP_BINARY, self._prefix + data, key=key)
         self.transport.write(data)
 
     def _send_in_place(self, size: int) -> None:
         """One frame: its header goes into the headroom in front of the payload."""
         memory = memoryview(self.scratch.memory)
         key = None if self.keys is None else self.keys()
+        first = HEADROOM - len(self._prefix)
+        end = HEADROOM + size
+        memory[first:HEADROOM] = self._prefix
+        size = end - first
         if key is not None:
-            apply_mask(memory[HEADROOM : HEADROOM + size], key)
+            apply_mask(memory[first:end], key)
         length = 2 + (2 if size > 125 else 0) + (6 if size > 65535 else 0)
-        start = HEADROOM - length - (0 if key is None else 4)
+        start = first - length - (0 if key is None else 4)
         write_header(memory, start, _consts.OP_BINARY, size, key=key)
-        self.transport.write(memory[start : HEADROOM + size])
+        self.transport.write(memory[start:end])
 
     def _send_copied(self, runs: list[BytesLike]) -> None:
         """Several frames as one contiguous write."""
@@ -388,8 +426,10 @@ class CopyEnd(asyncio.BufferedProtocol):
         for run in runs:
             view = memoryview(run)
             for start in range(0, len(view), self.max_payload):
-                piece = view[start : start + self.max_payload]
+                piece: BytesLike = view[start : start + self.max_payload]
                 key = None if self.keys is None else self.keys()
+                if self._prefix:
+                    piece = self._prefix + piece
                 out += encode_frame(_consts.OP_BINARY, piece, key=key)
         self.transport.write(out)
 
@@ -439,6 +479,10 @@ class CopyEnd(asyncio.BufferedProtocol):
 
     def signal_received(self, text: bytes) -> None:
         """``F``, ``R`` or ``C`` has come; ``b""``: the first message was no C."""
+        raise NotImplementedError
+
+    def packet_received(self, kind: int, body: bytes) -> None:
+        """A packet other than payload for the peer has come; -1: an empty message."""
         raise NotImplementedError
 
     def protocol_error(self, error: RemoteProtocolError) -> None:

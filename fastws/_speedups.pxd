@@ -158,6 +158,13 @@ cdef class CopyEnd:
     cdef readonly MaskKeys keys  # None: frames leave unmasked
     cdef Utf8Validator validator  # made by the first text message
     cdef bytes signal  # start of a fragmented signal
+    cdef readonly int data_kind  # first byte of messages with payload; -1: none
+    cdef int prefix  # bytes of payload that a kind takes: 0 or 1
+    cdef int kind  # of the message that is being read; -1: between messages
+    cdef public int data_fate  # _consts.DATA_*
+    cdef bytes packet  # body so far of a message that is not forwarded
+    cdef Py_ssize_t packet_size  # bytes so far behind the kind of a message
+    cdef public bytes held  # payload that came while there was no peer
     cdef public int fd  # of the socket, for its capacity; -1: unknown
     cdef public int text_mode  # _consts.TEXT_*
     cdef bint vectored  # writelines is one vectored write
@@ -192,7 +199,16 @@ cdef class CopyEnd:
     cdef bint receive_rare(self, CopyEnd peer, Block block, Part* part) except? False
     cdef int receive_signal(self, Part* part) except -1
     cdef int receive_confirmation(self, CopyEnd peer, Part* part) except -1
+    cdef bint is_confirmation(self, Part* part) except? False
     cdef bint is_text(self, Part* part) except? False
+    cdef int take_kind(
+        self, unsigned char* target, unsigned char saved, Part* part
+    ) noexcept
+    cdef bint is_data(self, CopyEnd peer, Part* part) noexcept
+    cdef int receive_packet(self, Part* part) except -1
+    cdef int put_head(
+        self, unsigned char* q, Py_ssize_t n, const unsigned char* key
+    ) noexcept
     cdef int refuse(self, int code, str reason) except -1
     cdef int send(
         self, CopyEnd source, Block block, unsigned char* p, Py_ssize_t n, bint headroom

@@ -25,6 +25,8 @@ LAYERS: list[dict[str, list[str]]] = [
             "_buffer_py",
             "_framing_py",
             "_speedups_py",
+            "_scratch_py",
+            "_packets_py",
             "_copyloop_py",
             "_messages_py",
         ]

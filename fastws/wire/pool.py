@@ -8,16 +8,13 @@ message: a kind, then a body. Which of them may come and go when is for
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from fastws._consts import CLOSE_PROTOCOL_ERROR
+from fastws._consts import CLOSE_PROTOCOL_ERROR, MAX_PACKET
 from fastws.exceptions import LocalProtocolError, RemoteProtocolError
 from fastws.typing import BytesLike
 from fastws.wire.socks5 import Reply, pack_host, unpack_host
 
 MAX_DATA = 2048
 """Payload bytes of one Data packet to a stranger; real ones die of one more."""
-
-MAX_PACKET = 1 + 1 + 2 + 1 + 255 + 65507
-"""Bytes of the longest packet that is not Data: a datagram."""
 
 _MAX_STREAM = 2**32 - 1
 _NAME = 3

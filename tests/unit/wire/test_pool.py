@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastws._consts import Side
+from fastws._consts import MAX_PACKET, Side
 from fastws.exceptions import LocalProtocolError, RemoteProtocolError
 from fastws.wire import Connection
 from fastws.wire.pool import (
     MAX_DATA,
-    MAX_PACKET,
     Answer,
     Associate,
     Close,
