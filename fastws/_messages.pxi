@@ -277,7 +277,9 @@ cdef class MessageEnd:
             source += n
             left -= n
 
-    cdef int receive(self, MessageBlock block, unsigned char* p, Py_ssize_t n) except -1:
+    cdef int receive(
+        self, MessageBlock block, unsigned char* p, Py_ssize_t n
+    ) except -1:
         cdef MessagePool pool = self.pool
         cdef MessageEnd outer = pool.corked
         self.reads += 1

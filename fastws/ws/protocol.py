@@ -61,7 +61,6 @@ class WebSocket(_Base):
     """
 
     __slots__ = (
-        "__weakref__",
         "_deadline",
         "_is_choked",
         "_is_held",
@@ -271,7 +270,6 @@ class WebSocket(_Base):
             self.protocol_error(error)
             return
         self.close_rcvd = close
-        self._reason = close.reason
         self.is_discarding = True
         if self.close_sent is None:
             self.close_rcvd_then_sent = True
@@ -342,9 +340,10 @@ class WebSocket(_Base):
         handler, on_lost = self.handler, self._on_lost
         close = self.close_rcvd
         code = CLOSE_ABNORMAL if close is None else close.code
-        reason = self._reason
+        reason = self._reason if close is None else close.reason
         if close is None and not reason:
-            reason = describe_loss(exc, "lost without a Close")
+            is_usual = isinstance(exc, BrokenPipeError)  # a reset, seen by a write
+            reason = describe_loss(None if is_usual else exc, "lost without a Close")
         self.handler = self._on_lost = None
         self.detach()
         try:
@@ -424,7 +423,9 @@ class WebSocket(_Base):
             self._ping_since = now
             self._ping_reads = self.reads
             self.send_control(OP_PING, b"")
-        self.due = self._ping_since + timeout if self._ping_since else self._next_ping
+        self.due = self._next_ping
+        if self._ping_since:
+            self.due = min(self.due, self._ping_since + timeout)
 
     def _time_out(self, reason: str) -> None:
         self._reason = reason
