@@ -27,6 +27,7 @@ from fastws.exceptions import (
     NoUpstream,
     Unreachable,
 )
+from fastws.net.access import Access
 from fastws.net.deadlines import Limit, start_limit
 from fastws.net.resolve import AddrInfo, parse_literal, resolve
 from fastws.net.sockopt import tune, tune_transport
@@ -159,10 +160,12 @@ class Dialer:
         linger: seconds a closing TLS transport waits for its peer.
         tcp_user_timeout: seconds, see :func:`fastws.net.sockopt.tune`; 0 is off.
         outlet: address and interface to leave by; unix sockets have none.
+        access: what may be dialled, asked for every address; unix sockets are not.
     """
 
     __slots__ = (
         "_literal",
+        "access",
         "address",
         "connect_timeout",
         "handshake_timeout",
@@ -185,6 +188,7 @@ class Dialer:
         linger: float = LINGER,
         tcp_user_timeout: float = 0.0,
         outlet: Outlet | None = None,
+        access: Access | None = None,
     ) -> None:
         self._literal: tuple[AddrInfo, ...] = ()
         if isinstance(address, str):
@@ -206,6 +210,7 @@ class Dialer:
         self.linger = linger
         self.tcp_user_timeout = tcp_user_timeout
         self.outlet = outlet
+        self.access = access
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}{' TLS' if self.tls else ''}>"
@@ -224,6 +229,7 @@ class Dialer:
             protocol a fresh :class:`Hold` with what the server may have said already.
 
         Raises:
+            Denied: an access rule forbids it.
             DialTimeout: not connected within ``connect_timeout``, or the TLS
                 handshake not finished within ``handshake_timeout``.
             NoUpstream: refused, unreachable, unknown name, TLS failure.
@@ -231,10 +237,10 @@ class Dialer:
         loop = asyncio.get_running_loop()
         limit = self.connect_timeout if timeout is None else timeout
         infos: Sequence[AddrInfo] = self._literal
-        if not infos and isinstance(self.address, tuple):
+        if self.access is not None or not infos:
             started = loop.time()
-            infos = await resolve(*self.address, timeout=min(limit, RESOLVE_TIMEOUT))
-            limit -= loop.time() - started
+            infos = await self.find(limit)
+            limit -= loop.time() - started if not self._literal else 0.0
         try:
             with Deadline(loop, limit, limit == self.connect_timeout):
                 if len(infos) == 1 and self.tls is None and self.outlet is None:
@@ -278,6 +284,25 @@ class Dialer:
             return await _connect_tcp(infos[0], self.tcp_user_timeout, outlet)
         return await _race(_interleave(infos), self.tcp_user_timeout, outlet)
 
+    async def find(self, timeout: float) -> Sequence[AddrInfo]:
+        """The addresses that may be dialled, within ``timeout`` seconds.
+
+        Raises:
+            Denied: an access rule forbids them all.
+            DialTimeout: the name was not resolved in time.
+            UnknownName: it cannot be resolved.
+        """
+        infos: Sequence[AddrInfo] = self._literal
+        if not isinstance(self.address, tuple):
+            return infos
+        access = self.access
+        if not infos:
+            if access is not None:
+                access.check_name(*self.address)
+            limit = min(timeout, RESOLVE_TIMEOUT)
+            infos = await resolve(*self.address, timeout=limit)
+        return infos if access is None else access.admit(*self.address, infos)
+
     async def connect(self) -> socket.socket:
         """Resolve and connect, no more; the caller limits the time.
 
@@ -288,11 +313,7 @@ class Dialer:
             DialError: the name cannot be resolved.
             OSError: no connection; :func:`fastws.net.tls.explain_os` says why.
         """
-        infos: Sequence[AddrInfo] = self._literal
-        if not infos and isinstance(self.address, tuple):
-            timeout = min(self.connect_timeout, RESOLVE_TIMEOUT)
-            infos = await resolve(*self.address, timeout=timeout)
-        return await self._connect(infos)
+        return await self._connect(await self.find(self.connect_timeout))
 
     async def start_tls(
         self, sock: socket.socket, context: ssl.SSLContext
