@@ -180,11 +180,12 @@ def test_one_ping_is_unsent() -> None:
 @at_once(*SIDES)
 async def test_paused_end_shows_that_it_lives(spec: Spec) -> None:
     """It cannot read what the peer answers, so it pings well within the deadline."""
-    async with relay(spec, options=PINGING, buffers=262144) as r:
+    options = replace(PINGING, ping=6 * UNIT, ping_deadline=16 * UNIT)
+    async with relay(spec, options=options, buffers=262144) as r:
         sending = asyncio.create_task(send_all(r.x, [noise(65000)] * 400))
         await eventually(lambda: not r.copy.a.is_reading)
         for _ in range(6):
-            frame = await r.x.read_frame(PINGING.ping_deadline)
+            frame = await r.x.read_frame(options.ping_deadline)
             assert frame == (True, PING, b"")
         assert not r.task.done()
         assert not r.copy.a.is_reading
