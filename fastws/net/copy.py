@@ -16,7 +16,7 @@ from fastws.net.sweep import forget_closed, sweep_of
 from fastws.net.websocket import WebSocketEnd, WebSocketStream, websocket_end
 
 DEFAULTS = CopyOptions()
-TLS_READ = 128 * 1024  # bytes; TLS copies each read, and keeps all of it when stalled
+TLS_READ = 64 * 1024  # bytes; TLS copies each read, and keeps all of it when stalled
 
 
 class CopyResult(NamedTuple):

@@ -195,6 +195,7 @@ def server_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.num_tickets = 1  # each resumed connection gets the next (RFC 8446 4.6.1)
     if alpn:
         context.set_alpn_protocols(list(alpn))
     _load_pair(context, cert, key)

@@ -17,11 +17,14 @@ from tests.support.servers import LOOPS
 
 
 def shake_hands(
-    client: ssl.SSLContext, server: ssl.SSLContext, name: str | None = "localhost"
+    client: ssl.SSLContext,
+    server: ssl.SSLContext,
+    name: str | None = "localhost",
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Run a handshake in memory; raises what the first end to fail raises."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = client.wrap_bio(down, up, server_hostname=name)
+    ours = client.wrap_bio(down, up, server_hostname=name, session=session)
     theirs = server.wrap_bio(up, down, server_side=True)
     for _ in range(5):
         for end in (ours, theirs):
@@ -52,6 +55,20 @@ def test_alpn_can_be_left_out() -> None:
         client_context(ca=certs().ca, alpn=()), make_server_context(certs().server)
     )
     assert ours.selected_alpn_protocol() is None
+
+
+def test_sessions_are_resumed_again_and_again() -> None:
+    """The one ticket of a connection serves the next, which gets one too."""
+    client, server = client_context(ca=certs().ca), make_server_context(certs().server)
+    session = None
+    reused = []
+    for _ in range(3):
+        ours, theirs = shake_hands(client, server, session=session)
+        theirs.write(b"x")
+        assert ours.read(1) == b"x"  # tickets come before it
+        session = ours.session
+        reused.append(ours.session_reused)
+    assert reused == [False, True, True]
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
