@@ -93,28 +93,21 @@ class CopyEnd(asyncio.BufferedProtocol):
         self.max_payload -= len(self._prefix)
         self._packets = Packets()
         self.data_fate = _consts.DATA_DELIVER
-        self.held = b""
         self.peer: CopyEnd | None = None
         self.transport: Any = None
         self.fd = -1
         self.text_mode = _consts.TEXT_FORWARD
         self.is_sending = True
-        self.is_discarding = False
-        self.is_deaf = False
-        self.is_reading = False
-        self.keeps_reading = False
-        self.eof_signalled = False
-        self.wants_drained = False
-        self.payload_in = 0
-        self.payload_out = 0
-        self.reads = 0
+        self.is_discarding = self.is_deaf = False
+        self.is_reading = self.keeps_reading = False
+        self.eof_signalled = self.wants_drained = False
+        self.payload_in = self.payload_out = self.reads = 0
         self.read_limit = READ_MAX
         self._read_size = READ_MIN
-        self._requested = 0
         self._is_crumbly = False  # the last read held many tiny frames
-        self._turn = 0  # bytes of full reads since others had their turn
+        self._requested = self._turn = 0  # _turn: full reads since others had theirs
         self._validator: Utf8Validator | None = None
-        self._signal = b""
+        self._signal = self.held = b""
         self._held: list[bytearray] = []
 
     def link(self, peer: "CopyEnd") -> None:

@@ -29,6 +29,28 @@ def frame(
     return bytes(twin.encode_frame(opcode, payload, fin=fin, key=key))
 
 
+def make_end(twin: ModuleType, pool: "Pooled", **options: Any) -> Any:
+    """An end whose hooks are logged; after a packet, what was forwarded before it."""
+    log = pool.log
+
+    class End(twin.CopyEnd):  # type: ignore[misc, name-defined]
+        def packet_received(self, kind: int, body: bytes) -> None:
+            log.extend([(kind, body), bytes(pool.target.sent)])
+            pool.on_packet(kind)
+
+        def signal_received(self, text: bytes) -> None:
+            log.append(("signal", text))
+
+        def control_received(self, opcode: int, payload: bytes) -> None:
+            log.append(("control", opcode, payload))
+
+        def protocol_error(self, error: Any) -> None:
+            log.append(("error", error.close_code, error.reason))
+            self.is_discarding = True
+
+    return End(**options)
+
+
 class Pooled:
     """A pooled WebSocket, a raw end to link it to, and what came out of both."""
 
@@ -42,46 +64,22 @@ class Pooled:
         linked: bool = True,
     ) -> None:
         self.log: list[Any] = []
-        log = self.log
-
-        class End(twin.CopyEnd):  # type: ignore[misc, name-defined]
-            def packet_received(self, kind: int, body: bytes) -> None:
-                log.append((kind, body))
-                on_packet(kind)
-
-            def signal_received(self, text: bytes) -> None:
-                log.append(("signal", text))
-
-            def control_received(self, opcode: int, payload: bytes) -> None:
-                log.append(("control", opcode, payload))
-
-            def protocol_error(self, error: Any) -> None:
-                log.append(("error", error.close_code, error.reason))
-                self.is_discarding = True
-
-            def payload_refused(self) -> None:
-                log.append("refused")
-
         self.on_packet: Any = lambda kind: None
-
-        def on_packet(kind: int) -> None:
-            self.log.append(bytes(self.target.sent))
-            self.on_packet(kind)
-
-        self.twin = twin
-        scratch = twin.Scratch()
         self.wire = Transport([], "wire", 1 << 30)
         self.target = Transport([], "target", 1 << 30)
+        scratch = twin.Scratch()
         is_client = side is Side.CLIENT
-        self.ws = End(
-            scratch,
+        self.ws = make_end(
+            twin,
+            self,
+            scratch=scratch,
             decoder=twin.FrameDecoder(side),
             keys=twin.MaskKeys(lambda n: KEYS[:n]) if is_client else None,
             max_message=max_message,
             vectored=vectored,
             data_kind=DATA,
         )
-        self.raw = End(scratch, vectored=vectored)
+        self.raw = make_end(twin, self, scratch=scratch, vectored=vectored)
         self.ws.attach(self.wire)
         self.raw.attach(self.target)
         if linked:
