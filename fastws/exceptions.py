@@ -17,7 +17,8 @@
         │   ├── ConnectRefused     nobody listens there
         │   └── Unreachable        no way to the host
         │       └── NetworkUnreachable  nor to its network
-        └── Denied             an access rule forbids the destination
+        ├── Denied             an access rule forbids the destination
+        └── Unsupported        the way out cannot carry that
 
 Imports nothing.
 """
@@ -148,3 +149,7 @@ class NetworkUnreachable(Unreachable):
 
 class Denied(DialError):
     """An access rule forbids this destination."""
+
+
+class Unsupported(DialError):
+    """The way out cannot carry what was asked for."""

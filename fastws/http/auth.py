@@ -183,7 +183,7 @@ class Auth:
         raise self._refuse(f"{what} ({options})", logging.INFO)
 
     async def _check_password(self, credentials: str, users: Users) -> None:
-        user, colon, password = _decode_basic(credentials).partition(":")
+        user, colon, password = decode_basic(credentials).partition(":")
         if not colon:
             raise self._refuse("malformed Basic credentials (--auth-basic)")
         if not await users.admit(user, password):
@@ -225,9 +225,9 @@ def parse_users(text: str, path: str) -> dict[str, PasswordHash]:
     return users
 
 
-def credentials_of(head: Head) -> tuple[str, str]:
-    """Scheme in lower case and credentials of the Authorization field, or empty."""
-    values = head.get_all("authorization")
+def credentials_of(head: Head, name: str = "authorization") -> tuple[str, str]:
+    """Scheme in lower case and credentials of the field ``name``, or empty."""
+    values = head.get_all(name)
     if len(values) != 1:
         return "", ""
     scheme, _, credentials = values[0].partition(" ")
@@ -243,7 +243,7 @@ def token_of(target: str) -> str:
     return values[0] if len(values) == 1 else ""
 
 
-def _decode_basic(credentials: str) -> str:
+def decode_basic(credentials: str) -> str:
     """``user:password``, or empty when malformed."""
     try:
         return base64.b64decode(credentials, validate=True).decode("utf-8")

@@ -12,14 +12,17 @@ from typing import Any, NoReturn
 
 from fastws._consts import RESOLVE_TIMEOUT, Side
 from fastws.exceptions import (
+    ConnectRefused,
     Denied,
     DialError,
     DialTimeout,
+    NetworkUnreachable,
     NoUpstream,
     RemoteProtocolError,
+    Unreachable,
 )
 from fastws.net.dial import Deadline, Dialer, open_stream
-from fastws.net.resolve import resolve
+from fastws.net.inbox import Inbox
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.net.tls import client_context, explain_os, explain_tls
 from fastws.wire.head import Head
@@ -28,6 +31,12 @@ from fastws.wire.http1 import HeadReader
 _READ = 16 * 1024
 _INNER_HIGH = 64 * 1024  # bytes that the TLS to a proxy may hold unsent
 _NOT_ALLOWED = 2  # RFC 1928 section 6: by ruleset
+_REPLIES: dict[int, type[DialError]] = {
+    3: NetworkUnreachable,
+    4: Unreachable,
+    5: ConnectRefused,
+    6: DialTimeout,
+}
 _NEVER = 86400.0  # python-socks insists on a limit; ours ends first
 
 
@@ -169,7 +178,9 @@ class ProxyDialer(Dialer):
         host, port = self.address
         if self.scheme == "socks5":
             try:
-                infos = await resolve(host, port, timeout=RESOLVE_TIMEOUT)
+                infos = await self.find(RESOLVE_TIMEOUT)
+            except Denied:
+                raise
             except DialError as exc:
                 text = f"{exc}; with socks5h:// the proxy resolves names"
                 raise type(exc)(text) from exc
@@ -190,16 +201,18 @@ class ProxyDialer(Dialer):
                 raise Denied(text) from exc
             if getattr(exc, "error_code", None) == _NOT_ALLOWED:
                 raise Denied(f"forbids to connect to {self._where}: {text}") from exc
-            if getattr(exc, "error_code", None) is not None:
+            code = getattr(exc, "error_code", None)
+            if code is not None:
                 text = f"does not connect to {self._where}: {text}"
             else:
                 text = f"no SOCKS 5 proxy: {text}"
-            raise NoUpstream(text) from exc
+            raise _REPLIES.get(code or 0, NoUpstream)(text) from exc
         status = f"{head.status} {head.reason}".rstrip()
         if head.status not in (401, 407):  # tinyproxy: 401 for a wrong password
             if head.status == 403:
                 raise Denied(f"forbids to connect to {self._where}: {status}") from exc
-            raise NoUpstream(f"does not connect to {self._where}: {status}") from exc
+            error = DialTimeout if head.status == 504 else NoUpstream
+            raise error(f"does not connect to {self._where}: {status}") from exc
         schemes = [text.split(" ")[0] for text in head.get_all("proxy-authenticate")]
         text = f"refuses {who}: {status}"
         if schemes and "basic" not in map(str.lower, schemes):
@@ -239,43 +252,6 @@ class ProxyDialer(Dialer):
         return ByteStream(transport, Kind.TLS, hold)
 
 
-class _Inbox(Hold):
-    """Hands what comes to the one task that waits for it."""
-
-    __slots__ = ("_waiter",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._waiter: asyncio.Future[None] | None = None
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._wake()
-
-    def eof_received(self) -> bool:
-        self._wake()
-        return super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def receive(self) -> bytes:
-        """The next bytes, empty at the end."""
-        if not (self.leftover or self.eof or self.lost):
-            self._waiter = asyncio.get_running_loop().create_future()
-            if self.transport is not None:
-                self.transport.resume_reading()
-            await self._waiter
-            self._waiter = None
-        data, self.leftover = self.leftover, b""
-        return data
-
-
 class _ProxyStream:
     """What python-socks connects and talks through; its end is that of the dial.
 
@@ -291,7 +267,7 @@ class _ProxyStream:
     def __init__(self, hop: Dialer, where: str) -> None:
         self._hop = hop
         self._where = where
-        self._inbox: _Inbox | None = None
+        self._inbox: Inbox | None = None
         self.sock: socket.socket | None = None
         self.transport: Any = None
         self.leftover = b""
@@ -319,7 +295,7 @@ class _ProxyStream:
         """Speak TLS with the proxy from now on."""
         loop = asyncio.get_running_loop()
         sock, self.sock = self.sock, None
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         try:
             self.transport, _ = await loop.create_connection(
                 lambda: self._inbox,

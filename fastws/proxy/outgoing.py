@@ -4,7 +4,8 @@ One table for all: :class:`fastws.wire.pool.Status` holds the SOCKS reply and th
 status of each outcome; here stands which error means which.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from fastws.exceptions import (
     ConnectRefused,
@@ -15,12 +16,14 @@ from fastws.exceptions import (
     NoUpstream,
     UnknownName,
     Unreachable,
+    Unsupported,
 )
 from fastws.net.stream import ByteStream
 from fastws.wire.pool import Status
 
 _ERRORS: tuple[tuple[type[DialError], Status], ...] = (
     (Denied, Status.DENIED),
+    (Unsupported, Status.NOT_SUPPORTED),
     (DialTimeout, Status.TIMED_OUT),
     (UnknownName, Status.UNKNOWN_NAME),
     (ConnectRefused, Status.REFUSED),
@@ -28,6 +31,30 @@ _ERRORS: tuple[tuple[type[DialError], Status], ...] = (
     (Unreachable, Status.HOST_UNREACHABLE),
     (NoUpstream, Status.FAILED),
 )
+
+
+Receive: TypeAlias = Callable[[str, int, memoryview], None]
+"""``receive(host, port, payload)``: a datagram from there; a view, for the call."""
+
+
+class DatagramWay(Protocol):
+    """Sends datagrams to any number of targets, for one client.
+
+    Attributes:
+        dropped: datagrams lost for want of room, of a name, or too large.
+        denied: datagrams that an access rule forbade.
+        reason: the rule that forbade the first of them, empty for none.
+    """
+
+    dropped: int
+    denied: int
+    reason: str
+
+    def send(self, host: str, port: int, payload: memoryview) -> None:
+        """Send one; ``payload`` is viewed during the call. Never waits."""
+
+    def close(self) -> None:
+        """No more in either direction. Idempotent."""
 
 
 class Outgoing(Protocol):
@@ -47,6 +74,14 @@ class Outgoing(Protocol):
             ConnectRefused: nobody listens there.
             Unreachable: no way there.
             DialError: anything else.
+        """
+
+    async def associate(self, receive: Receive) -> DatagramWay:
+        """A way for datagrams; what comes back goes to ``receive``.
+
+        Raises:
+            Unsupported: this way out carries none.
+            DialError: it cannot be opened.
         """
 
 
