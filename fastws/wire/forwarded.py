@@ -22,8 +22,10 @@ UNIX = "unix"
 
 _DEFAULT_FIELDS = ("x-forwarded-for", "forwarded", "cf-connecting-ip")
 
+# A client writes what stands on the left: each part matches once, without going back,
+# or blanks in front of garbage would take the square of their number.
 _pair = re.compile(
-    rf'[ \t]*(?:({TCHAR}+)=("(?:[^"\\]|\\.)*"|[^ \t",;]+))?[ \t]*([;,]|\Z)'
+    rf'[ \t]*+(?:({TCHAR}++)=("(?:[^"\\]|\\.)*+"|[^ \t",;]++)[ \t]*+)?([;,]|\Z)'
 ).match
 _node = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::(\d{1,5}))?|([\d.]+)(?::(\d{1,5}))?")
 _REMEMBERED = 1024  # front ends are few, and each stands before many clients
