@@ -27,6 +27,7 @@ TOKEN_FIELD = "access_token"  # RFC 6750 section 2.3
 MAX_WAITING = 64
 _REMEMBERED = 1024
 
+_SCHEMES = ("basic", "bearer", "digest", "negotiate", "ntlm")
 _BASIC = f'Basic realm="{REALM}", charset="UTF-8"'
 _BEARER = f'Bearer realm="{REALM}"'
 
@@ -171,7 +172,11 @@ class Auth:
         if scheme == "basic" and self.users is not None:
             await self._check_password(credentials, self.users)
             return
-        what = f"{scheme} credentials are not asked for" if scheme else "no credentials"
+        what = "no credentials"
+        if scheme:
+            # What is no scheme of ours may be a token without one.
+            named = scheme if scheme in _SCHEMES else "other"
+            what = f"{named} credentials are not asked for"
         options = " or ".join(
             name
             for name, asked in (

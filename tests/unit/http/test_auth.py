@@ -87,6 +87,8 @@ def test_challenges(users: Users) -> None:
         (("Bearer x",), "wrong token (--auth-token)"),
         (("Bearer",), "wrong token (--auth-token)"),
         (("Digest x",), "digest credentials are not asked for"),
+        (("Secret-without-scheme",), "other credentials are not asked for"),
+        (("Bearer\tsecret",), "other credentials are not asked for"),
         (("Bearer t", "Bearer t"), "no credentials"),
         (("Basic",), "malformed Basic"),
         (("Basic YW5uYQ==",), "malformed Basic"),
