@@ -184,19 +184,25 @@ cdef class MessageEnd:
         self.fd = -1
         self.assembles = True
 
-    def attach(self, transport, int fd=-1):
-        """Become the transport's protocol, open to send; reading is left paused."""
+    def attach(self, transport, int fd=-1, bint swap=True):
+        """Become the transport's protocol, open to send; reading is left as it is."""
         self.transport = transport
         self.write = transport.write
         self.fd = fd
         self.is_open = self.can_write = True
         self.is_reading = False
-        transport.set_protocol(self)
+        if swap:
+            transport.set_protocol(self)
+
+    def set_codec(self, codec):
+        """Compress messages from now on; before the first one only."""
+        self.codec = codec
+        self.decoder = FrameDecoder(self.side, max_message=self.max_size, rsv=RSV1)
 
     def detach(self):
         """Forget transport and handler, so that reference cycles end here."""
         self.transport = self.write = None
-        self.on_message = self.on_ping = self.on_pong = None
+        self.on_message = self.on_ping = self.on_pong = self.on_bytes = None
         self.is_reading = False
         self.mute()
 
@@ -244,6 +250,9 @@ cdef class MessageEnd:
         cdef MessagePool pool = self.pool
         cdef MessageBlock block = pool.current if self.partial is None else self.partial
         cdef bint is_full = nbytes == pool.window_size
+        if self.on_bytes is not None:
+            self.on_bytes((<char*> pool.window)[:nbytes])
+            return
         self.receive(block, pool.window, nbytes)
         if is_full:
             self.turn += nbytes

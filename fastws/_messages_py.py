@@ -90,6 +90,8 @@ class MessageEnd(asyncio.BufferedProtocol):
     Attributes:
         transport: the asyncio transport, ``None`` before and after it.
         on_message: called as ``on_message(payload, opcode, final)``.
+        on_bytes: called with whatever is read, in place of everything else, until it
+            is ``None``: an opening handshake on the same protocol.
         on_ping: called with the payload of each ping (bytes), or ``None``.
         on_pong: likewise for pongs.
         assembles: hand out whole messages, ``final`` always set. Otherwise payload
@@ -126,6 +128,7 @@ class MessageEnd(asyncio.BufferedProtocol):
         self.transport: Any = None
         self.fd = -1
         self.on_message: Callable[[Any, int, bool], Any] | None = None
+        self.on_bytes: Callable[[bytes], Any] | None = None
         self.on_ping: Callable[[bytes], Any] | None = None
         self.on_pong: Callable[[bytes], Any] | None = None
         self.assembles = True
@@ -144,23 +147,30 @@ class MessageEnd(asyncio.BufferedProtocol):
         self._cork: list[bytes] | None = None  # what leaves at the end of the read
         self._turn = 0
 
-    def attach(self, transport: Any, fd: int = -1) -> None:
-        """Become the transport's protocol, open to send; reading is left paused.
+    def attach(self, transport: Any, fd: int = -1, swap: bool = True) -> None:
+        """Become the transport's protocol, open to send; reading is left as it is.
 
         Args:
-            transport: paused, with limits of 0 (1 and 0 over TLS) for its buffer.
+            transport: with limits of 0 (1 and 0 over TLS) for its buffer.
             fd: of a plain socket below it, to send without detour; -1: none.
+            swap: another protocol has to go; otherwise it is this one.
         """
         self.transport = transport
         self.fd = fd
         self.is_open = self.can_write = True
         self.is_reading = False
-        transport.set_protocol(self)
+        if swap:
+            transport.set_protocol(self)
+
+    def set_codec(self, codec: Codec) -> None:
+        """Compress messages from now on; before the first one only."""
+        self.codec = codec
+        self.decoder = FrameDecoder(self.side, max_message=self.max_size, rsv=RSV1)
 
     def detach(self) -> None:
         """Forget transport and handler, so that reference cycles end here."""
         self.transport = None
-        self.on_message = self.on_ping = self.on_pong = None
+        self.on_message = self.on_ping = self.on_pong = self.on_bytes = None
         self.is_reading = False
         self.mute()
 
@@ -189,6 +199,9 @@ class MessageEnd(asyncio.BufferedProtocol):
         return memoryview(self.pool.fresh())
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self.on_bytes is not None:
+            self.on_bytes(bytes(memoryview(self.pool.memory)[:nbytes]))
+            return
         self._receive(memoryview(self.pool.memory)[:nbytes])
         if nbytes == READ:
             self._turn += nbytes

@@ -258,6 +258,7 @@ cdef class MessageEnd:
     cdef object write  # bound method of the transport
     cdef public int fd  # of a plain socket, to send without detour; -1: none
     cdef public object on_message, on_ping, on_pong
+    cdef public object on_bytes  # hears what is read while it is not None
     cdef public bint assembles
     cdef public bint copies
     cdef public bint is_open

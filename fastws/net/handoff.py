@@ -17,25 +17,26 @@ class HandOff(Listener):
     """A listener whose protocols look after their connections themselves.
 
     No task outlives the making of the transport. Every protocol counts as a
-    connection until :meth:`left` is called for it, once, if its ``connection_made``
-    was; ``transport`` is ``None`` before.
+    connection until :meth:`left` is called for it: once, if its ``connection_made``
+    was called.
 
     Args:
         socks: as for :class:`Listener`.
-        protocol_factory: makes the protocol of each connection, called with the
-            address of its peer and the descriptor.
+        make_visitor: called with the address of each peer and the descriptor; what
+            it returns has the ``protocol`` to use, and ``transport``, which is
+            ``None`` until ``connection_made``.
         options: as for :class:`Listener`, without ``prelude``.
     """
 
     def __init__(
         self,
         socks: Sequence[socket.socket],
-        protocol_factory: Callable[[Any, int], Any],
+        make_visitor: Callable[[Any, int], Any],
         **options: Any,
     ) -> None:
         super().__init__(socks, _nobody, **options)
         self._kept = 0  # connections whose task has ended
-        self._make = protocol_factory
+        self._make = make_visitor
 
     @property
     def active(self) -> int:
@@ -53,14 +54,14 @@ class HandOff(Listener):
         super()._end(task)
 
     async def _serve(self, conn: socket.socket, peer: Any) -> None:
-        protocol = self._make(peer, conn.fileno())
+        visitor = self._make(peer, conn.fileno())
         try:
             if self.tls is None:
-                await self._loop.connect_accepted_socket(lambda: protocol, conn)
+                await self._loop.connect_accepted_socket(lambda: visitor.protocol, conn)
             else:
-                await self._shake_hands(conn, self.tls, protocol)
+                await self._shake_hands(conn, self.tls, visitor.protocol)
         except BaseException as exc:
-            if protocol.transport is None:
+            if visitor.transport is None:
                 self._kept -= 1  # nobody else will say so
             if not isinstance(exc, OSError):
                 raise

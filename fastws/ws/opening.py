@@ -22,17 +22,18 @@ from fastws.ws.protocol import WebSocket
 
 logger = logging.getLogger("fastws.ws")
 
-_READ = 64 * 1024  # bytes of one read of a request
-_memory = bytearray(_READ)  # of every such read: what was read is copied at once
 
-
-class Opening(asyncio.BufferedProtocol):
+class Opening:
     """One connection until its handshake is answered; what hooks look at and change.
+
+    The WebSocket is the transport's protocol from the start, and hands over what it
+    reads until it is open: another protocol in its place costs two system calls.
 
     Attributes:
         head: the request.
         upgrade: the same, checked; ``None`` while ``process_request`` is asked.
         remote_address: of the peer.
+        protocol: the WebSocket that it will be.
         transport: of the connection.
         subprotocol: to be answered; the first of the server's that was offered.
         headers: further fields of the answer.
@@ -50,6 +51,7 @@ class Opening(asyncio.BufferedProtocol):
         "extensions",
         "head",
         "headers",
+        "protocol",
         "remote_address",
         "subprotocol",
         "task",
@@ -65,6 +67,9 @@ class Opening(asyncio.BufferedProtocol):
         self._fd = fd
         self._reader: HeadReader | None = None
         self._is_answered = False
+        ws = self.protocol = WebSocket(server.loop, Side.SERVER, server.options)
+        ws.opening = self
+        ws.on_bytes = self.receive_data
         self.due = server.loop.time() + server.open_timeout
         self.transport: Any = None
         self.upgrade: Upgrade | None = None
@@ -78,13 +83,10 @@ class Opening(asyncio.BufferedProtocol):
         self.transport = transport
         self._server.add_opening(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(_memory)
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes of the request."""
         if self._is_answered:
             return  # refused: what still comes is dropped
-        data = bytes(memoryview(_memory)[:nbytes])
         reader = self._reader
         if reader is None:
             reader = self._reader = HeadReader(Side.SERVER)
@@ -101,9 +103,6 @@ class Opening(asyncio.BufferedProtocol):
             self.refuse(error)
         except Exception as exc:
             self.fail(exc)
-
-    def eof_received(self) -> bool:
-        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.forget_opening(self)
@@ -174,7 +173,9 @@ class Opening(asyncio.BufferedProtocol):
         )
         self._is_answered = True
         server.forget_opening(self)
-        ws = WebSocket(server.loop, Side.SERVER, server.options, self.codec)
+        ws = self.protocol
+        if self.codec is not None:
+            ws.set_codec(self.codec)
         ws.subprotocol = self.subprotocol
         server.connections.add(ws)
         ws.start(
@@ -182,6 +183,7 @@ class Opening(asyncio.BufferedProtocol):
             server.kind_of(self.remote_address),
             handler,
             fd=self._fd,
+            swap=False,
             answer=answer,
             leftover=reader.leftover,
             remote_address=self.remote_address,

@@ -51,6 +51,7 @@ class WebSocket(_Base):
         handler: a ``Handler``; ``None`` once the connection is gone.
         subprotocol: agreed on, or ``None``.
         options: limits of this connection.
+        opening: does a server's opening handshake on this protocol, ``None`` after it.
         kind: of the transport.
         close_sent: our Close, or ``None``.
         close_rcvd: the peer's Close, or ``None``.
@@ -80,6 +81,7 @@ class WebSocket(_Base):
         "handler",
         "kind",
         "loop",
+        "opening",
         "options",
         "remote_address",
         "subprotocol",
@@ -96,6 +98,7 @@ class WebSocket(_Base):
         self.loop = loop
         self.options = options
         self.handler: Any = None
+        self.opening: Any = None
         self.subprotocol: str | None = None
         self.kind = Kind.TCP
         self.remote_address: Any = None
@@ -127,6 +130,7 @@ class WebSocket(_Base):
         handler: Any,
         *,
         fd: int = -1,
+        swap: bool = True,
         answer: bytes = b"",
         leftover: bytes = b"",
         remote_address: Any = None,
@@ -139,6 +143,7 @@ class WebSocket(_Base):
             kind: of it.
             handler: retained until the connection is gone.
             fd: of the socket below it, by default asked for.
+            swap: its protocol is another one.
             answer: written first: the 101 of a server.
             leftover: read before by the handshake (copied).
             remote_address: of the peer, as accepted; by default asked for.
@@ -155,7 +160,8 @@ class WebSocket(_Base):
             fd = -1 if sock is None else sock.fileno()
         self._poll_fd = fd
         is_plain = kind in (Kind.TCP, Kind.UNIX) and sys.platform != "win32"
-        self.attach(transport, fd if is_plain else -1)
+        self.opening = self.on_bytes = None
+        self.attach(transport, fd if is_plain else -1, swap)
         if kind is Kind.TLS:  # see fastws.net.copy.attach
             self._rereads = needs_rereads(transport)
             transport.set_write_buffer_limits(high=1, low=0)
@@ -326,6 +332,10 @@ class WebSocket(_Base):
         elif not self.is_write_paused:
             self.transport.close()
 
+    def connection_made(self, transport: Any) -> None:
+        if self.opening is not None:
+            self.opening.connection_made(transport)
+
     def eof_received(self) -> bool:
         """TCP EOF: in order only after the peer's Close."""
         if self.close_rcvd is None:
@@ -334,6 +344,10 @@ class WebSocket(_Base):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.opening is not None:
+            self.opening.connection_lost(exc)
+            self.opening = self.on_bytes = None
+            return
         sweep_of(self.loop).discard(self)
         if exc is not None and self.close_rcvd is None:
             self.error = self.error or exc

@@ -182,7 +182,7 @@ def test_public_names_agree(twins: Twins, name: str) -> None:
 
     made = {n for n in ATTRIBUTES if n != "unsent"} if name == "MessageEnd" else set()
     fields = {"transport", "pool", "side", "keys", "codec", "decoder"}
-    hooks = {"on_message", "on_ping", "on_pong"}
+    hooks = {"on_message", "on_ping", "on_pong", "on_bytes"}
     pure, compiled = (names(twin) for twin in twins)
     if name == "MessageEnd":
         assert compiled - pure == made | fields | hooks
