@@ -26,6 +26,9 @@ if TYPE_CHECKING:
         ProtocolError,
         RemoteProtocolError,
     )
+    from fastws.ws.open import open_websocket
+    from fastws.ws.protocol import WebSocket
+    from fastws.ws.server import serve_callbacks
 
 _HOMES = {
     "fastws._backend": ("BACKEND", "FrameDecoder", "Side"),
@@ -44,6 +47,9 @@ _HOMES = {
         "ProtocolError",
         "RemoteProtocolError",
     ),
+    "fastws.ws.open": ("open_websocket",),
+    "fastws.ws.protocol": ("WebSocket",),
+    "fastws.ws.server": ("serve_callbacks",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = frozenset({"app"})
@@ -67,9 +73,12 @@ __all__ = [
     "Side",
     "Target",
     "TcpToWs",
+    "WebSocket",
     "WsToTcp",
     "WsUrl",
     "__version__",
+    "open_websocket",
+    "serve_callbacks",
 ]
 
 

@@ -26,9 +26,12 @@ PUBLIC = {
     "Side",
     "Target",
     "TcpToWs",
+    "WebSocket",
     "WsToTcp",
     "WsUrl",
     "__version__",
+    "open_websocket",
+    "serve_callbacks",
 }
 
 
