@@ -38,6 +38,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "frames",
             "head",
             "http1",
+            "body",
             "handshake",
             "deflate",
             "websocket",
@@ -64,6 +65,8 @@ LAYERS: list[dict[str, list[str]]] = [
             "rules",
             "checks",
             "schema",
+            "forward",
+            "kinds",
             "pairs",
             "options",
             "secret_file",
@@ -109,11 +112,13 @@ LAYERS: list[dict[str, list[str]]] = [
     {"upstream": ["health", "balance", "group", "waiting", "pool", "__init__"]},
     {
         "http": [
+            "answers",
+            "rewrite",
+            "channel",
             "server",
             "client",
+            "exchange",
             "router",
-            "rewrite",
-            "answers",
             "password",
             "auth",
             "static",
@@ -127,6 +132,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "outgoing",
             "users",
             "visit",
+            "target",
             "http",
             "connect",
             "udp",
@@ -160,6 +166,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "gate",
             "tcp_to_ws",
             "ws_to_tcp",
+            "proxy",
             "demo",
             "__init__",
         ],
@@ -178,6 +185,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "serve",
             "stw",
             "wts",
+            "proxy",
             "websockify",
             "ws_proxy",
             "hash_password",
@@ -208,7 +216,7 @@ DYNAMIC = {"fastws", "fastws.app"}
 RUNNERS = {
     f"fastws.modes.{name}"
     for name in (
-        *("tcp_to_ws", "ws_to_tcp", "forward", "proxy_server", "wsps", "wspc"),
+        *("tcp_to_ws", "ws_to_tcp", "proxy", "proxy_server", "wsps", "wspc"),
         *("stream", "reverse", "tunnel_server", "tunnel_client"),
         *("control", "demo", "cert", "run"),
     )

@@ -17,9 +17,10 @@ from fastws.exceptions import LocalProtocolError, RemoteProtocolError
 from fastws.typing import HeaderList
 from fastws.wire.head import TCHAR, Head, build_request, encode_fields
 
-__all__ = ["Head", "HeadReader", "build_request", "build_response"]
+__all__ = ["Head", "HeadReader", "build_head", "build_request", "build_response"]
 
 _REASONS = {
+    100: "Continue",
     101: "Switching Protocols",
     200: "OK",
     204: "No Content",
@@ -50,6 +51,7 @@ _REASONS = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
+    508: "Loop Detected",
 }
 _NO_BODY = (101, 204, 304)
 _MAX_METHOD = 32
@@ -93,14 +95,15 @@ class HeadReader:
     """Collects bytes until one head is complete. One task at a time, one head.
 
     A server reads a request, a client the answer to one; answers 100 to 199 other
-    than 101 are skipped (RFC 9110 section 15.2). Input that cannot become a head is
-    refused with its first bytes, never waited for. Memory: at most ``max_head`` and
-    one read.
+    than 101 are skipped (RFC 9110 section 15.2) unless they are asked for. Input that
+    cannot become a head is refused with its first bytes, never waited for. Memory: at
+    most ``max_head`` and one read.
 
     Args:
         side: ours; ``Side.SERVER`` reads requests.
         max_head: bytes of the head (all heads, when some are skipped), CRLFs included.
         max_fields: fields of one head.
+        interim: return answers 100 to 199 too, each like any other head.
 
     Attributes:
         leftover: bytes that came after the head; empty until it is complete.
@@ -108,6 +111,7 @@ class HeadReader:
 
     __slots__ = (
         "_buffer",
+        "_interim",
         "_max_fields",
         "_max_head",
         "_seen",
@@ -117,9 +121,15 @@ class HeadReader:
     )
 
     def __init__(
-        self, side: Side, *, max_head: int = MAX_HEAD, max_fields: int = MAX_FIELDS
+        self,
+        side: Side,
+        *,
+        max_head: int = MAX_HEAD,
+        max_fields: int = MAX_FIELDS,
+        interim: bool = False,
     ) -> None:
         self._side = side
+        self._interim = interim
         self._max_head = max_head
         self._max_fields = max_fields
         self._buffer = b""
@@ -150,7 +160,8 @@ class HeadReader:
             if self._skipped + end > self._max_head:
                 raise self._too_long()
             head = self._parse(buffer[:end])
-            if head.status is None or head.status == 101 or head.status >= 200:
+            status = head.status
+            if status is None or status >= 200 or status == 101 or self._interim:
                 self._buffer = b""
                 self.leftover = buffer[end:]
                 return head
@@ -304,13 +315,10 @@ def build_response(
         LocalProtocolError: a field or the reason holds CR, LF, NUL or another
             character that would break the head, or a 101, 204 or 304 has a body.
     """
-    phrase = _REASONS.get(status, "") if reason is None else reason
-    if _bad_reason(phrase):
-        raise LocalProtocolError(f"HTTP reason {phrase!r} holds a forbidden character")
     if body and status in _NO_BODY:
         raise LocalProtocolError(f"an HTTP {status} response has no body")
     given = {name.lower() for name, _ in headers}
-    lines = f"HTTP/1.1 {status} {phrase}\r\n{encode_fields(headers)}"
+    lines = _start(status, headers, reason)
     if status not in _NO_BODY and "content-length" not in given:
         lines += f"Content-Length: {len(body)}\r\n"
     if status != 101 and "connection" not in given:
@@ -318,3 +326,27 @@ def build_response(
         option = ", Upgrade" if "upgrade" in given else ""
         lines += f"Connection: close{option}\r\n"
     return f"{lines}\r\n".encode("latin-1") + body
+
+
+def build_head(
+    status: int, headers: HeaderList = (), *, reason: str | None = None
+) -> bytes:
+    """Return the head of a response, ended by its empty line; adds no field.
+
+    Args:
+        status: 100 to 599.
+        headers: fields in order.
+        reason: phrase; the usual one for ``status`` when ``None``.
+
+    Raises:
+        LocalProtocolError: as for :func:`build_response`.
+    """
+    return f"{_start(status, headers, reason)}\r\n".encode("latin-1")
+
+
+def _start(status: int, headers: HeaderList, reason: str | None) -> str:
+    """The status line and the fields."""
+    phrase = _REASONS.get(status, "") if reason is None else reason
+    if _bad_reason(phrase):
+        raise LocalProtocolError(f"HTTP reason {phrase!r} holds a forbidden character")
+    return f"HTTP/1.1 {status} {phrase}\r\n{encode_fields(headers)}"
