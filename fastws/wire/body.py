@@ -29,6 +29,9 @@ _length = re.compile(r"[0-9]+").fullmatch
 _size_line = re.compile(
     rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)"
 ).fullmatch
+_size_prefix = re.compile(
+    rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?"
+).fullmatch
 _trailer_line = re.compile(
     rf"({TCHAR}+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*".encode()
 ).fullmatch
@@ -269,9 +272,9 @@ class BodyReader:
         if state is _State.END and rest != b"\r":
             raise self._error("a chunk is longer than its size")
         line = rest.removesuffix(b"\r")
-        if state is _State.SIZE and line and _size_line(line) is None:
+        if state is _State.SIZE and line and _size_prefix(line) is None:
             raise self._error(f"malformed chunk size: {line[:32]!r}")
-        if len(rest) > most:
+        if len(line) > most:
             raise self._error(f"no end of {state.value} within {most} bytes")
         self._held = rest
 

@@ -4,7 +4,7 @@ import pytest
 
 from fastws._consts import MAX_FIELDS, MAX_HEAD, Side
 from fastws.exceptions import LocalProtocolError, RemoteProtocolError
-from fastws.wire.http1 import Head, HeadReader, build_response
+from fastws.wire.http1 import Head, HeadReader, build_head, build_response
 
 UPGRADE = (
     b"GET /chat?room=1 HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n"
@@ -455,3 +455,31 @@ class TestBuildResponse:
     def test_reject_header_injection(self, name, value):
         with pytest.raises(LocalProtocolError):
             build_response(200, [(name, value)])
+
+
+def test_interim_answers_are_returned_when_asked_for():
+    data = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    reader = HeadReader(Side.CLIENT, interim=True)
+    head = reader.receive_data(data + b"HTTP/1.1 200 OK\r\n\r\n")
+    assert head is not None
+    assert head.status == 100
+    reader = HeadReader(Side.CLIENT, interim=True, max_head=len(data))
+    assert reader.receive_data(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n") is None
+    head = reader.receive_data(b"\r\nHTTP/1.1 200 OK\r\n\r\n")
+    assert head is not None
+    assert (head.status, head.headers) == (103, [("Link", "x")])
+    assert reader.leftover == b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def test_build_head_adds_nothing():
+    assert build_head(200, [("A", "b")]) == b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"
+    assert build_head(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert build_head(299, reason="So \xe9") == b"HTTP/1.1 299 So \xe9\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "headers"), [("a\r\nb", []), ("", [("A", "b\r\nc")])]
+)
+def test_reject_head_that_would_break(reason, headers):
+    with pytest.raises(LocalProtocolError):
+        build_head(200, headers, reason=reason)
