@@ -156,10 +156,18 @@ class Crew:
     def _start(self, worker: Worker) -> None:
         """Fork one worker."""
         orders, ours = os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # as at a limit of processes
+            os.close(orders)
+            os.close(ours)
+            worker.started = time.monotonic()
+            self._put_off(worker, f"is not started: {error.strerror}")
+            return
         if pid == 0:
             self._be_worker(worker.number, orders, ours)
         os.close(orders)
+        os.set_blocking(ours, False)  # a worker that is stopped reads nothing
         worker.pid, worker.orders = pid, ours
         worker.started = time.monotonic()
         logger.debug("worker %d runs as process %d", worker.number + 1, pid)
@@ -196,21 +204,27 @@ class Crew:
             worker.bury()
             if stopping:
                 continue
-            now = time.monotonic()
-            delay = worker.backoff.next_delay(now - worker.started)
-            worker.due = now + delay
-            what = describe_status(status)
-            logger.warning(
-                "worker %d (process %d) %s: the next one starts in %.1f s",
-                worker.number + 1,
-                pid,
-                what,
-                delay,
-            )
+            self._put_off(worker, f"(process {pid}) {describe_status(status)}")
+
+    def _put_off(self, worker: Worker, what: str) -> None:
+        """Its next process starts a little later, and the later the more often."""
+        now = time.monotonic()
+        delay = worker.backoff.next_delay(now - worker.started)
+        worker.due = now + delay
+        logger.warning(
+            "worker %d %s: the next one starts in %.1f s",
+            worker.number + 1,
+            what,
+            delay,
+        )
 
 
 def describe_status(status: int) -> str:
     """How a process ended: ``was killed by SIGKILL``, ``ended with status 1``."""
     if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        try:
+            return f"was killed by {signal.Signals(number).name}"
+        except ValueError:  # a real-time signal has no name
+            return f"was killed by signal {number}"
     return f"ended with status {os.WEXITSTATUS(status)}"
