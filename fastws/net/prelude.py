@@ -25,7 +25,9 @@ THIS_MACHINE = ("127.0.0.0/8", "::1", "unix")
 
 NO_HEADER = ProxyHeader(None, None, 0)
 # Between two looks at a header that came in part, seconds: the socket stays readable.
+# The first, and the longest; many slow clients must not keep the loop busy.
 _LOOK_EVERY = 0.01
+_LOOK_LAST = 0.5
 
 
 class Arrival(NamedTuple):
@@ -168,6 +170,7 @@ async def _is_tls(sock: socket.socket) -> bool:
 
 async def _peek(sock: socket.socket, size: int, seen: int) -> bytes:
     """Wait for more than ``seen`` bytes, or for EOF; they stay on the socket."""
+    pause = _LOOK_EVERY
     while True:
         try:
             data = sock.recv(size, socket.MSG_PEEK)
@@ -176,7 +179,8 @@ async def _peek(sock: socket.socket, size: int, seen: int) -> bytes:
             continue
         if len(data) > seen or not data:
             return data
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LOOK_LAST)
 
 
 async def _readable(sock: socket.socket) -> None:

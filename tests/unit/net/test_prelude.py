@@ -90,6 +90,37 @@ def test_slow_header_burns_no_cpu(loop_name: str, data: bytes) -> None:
 
 
 @both_loops
+def test_many_slow_headers_leave_the_loop_alone(
+    loop_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+        if len(pauses) == 4:  # more has come: the next look is a soon one
+            near.sendall(b"R")
+        if len(pauses) == 14:
+            near.sendall(b"X")
+
+    monkeypatch.setattr("fastws.net.prelude.asyncio.sleep", pause)
+
+    async def main() -> Arrival:
+        return await Prelude(REQUIRE, plain_too=False).read(far, LOCAL, LONG)
+
+    near, far = socket.socketpair()
+    with near, far:
+        near.sendall(b"P")
+        arrival = run_on(loop_name, main())
+    assert arrival.error is not None
+    assert arrival.error.reason.startswith("no PROXY header")
+    slower = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5]
+    assert pauses[:4] == pytest.approx(slower[:4])
+    assert pauses[4:13] == pytest.approx(slower)
+
+
+@both_loops
 def test_slow_first_byte(loop_name: str) -> None:
     prelude = Prelude(None, plain_too=True)
     arrival, _ = arrive(loop_name, prelude, lambda s: None, UNIT)
