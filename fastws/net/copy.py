@@ -163,10 +163,14 @@ class Copy:
 
     def received_reset(self, end: End, reason: str, drop: bool = False) -> None:
         """``end`` broke: the other side has to see a reset, never an EOF."""
-        if not self.reason:
-            self.reason = f"{'ab'[end is self.b]}: {reason}"
+        self.blame(end, reason)
         self.other(end).send_reset(reason, drop=drop)
         self.wake()
+
+    def blame(self, end: End, reason: str) -> None:
+        """The copy does not end in order, because of ``end``; the first reason stays."""
+        if not self.reason:
+            self.reason = f"{'ab'[end is self.b]}: {reason}"
 
     def end_lost(self, end: End) -> None:
         """The transport of ``end`` is gone; with both gone the copy is over."""

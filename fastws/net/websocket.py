@@ -189,7 +189,10 @@ class WebSocketEnd(PingingEnd):
 
     def _cut(self, reason: str) -> None:
         self.is_sending = False
-        if not (self.eof_in and self.eof_out):
+        if self.eof_in and self.eof_out:
+            # All that came is good, but nobody confirmed the last we sent.
+            self.owner.blame(self, reason)
+        else:
             self.eof_in = True
             self.owner.received_reset(self, reason)
 

@@ -145,7 +145,11 @@ def test_close_after_its_f_but_before_ours_is_a_reset(
 
 
 @fastws_ends
-def test_end_of_tcp_after_f_both_ways_is_clean(loop_name: str, spec: Spec) -> None:
+def test_end_of_tcp_after_f_both_ways_is_no_clean_end(
+    loop_name: str, spec: Spec
+) -> None:
+    """Without the Close nobody knows whether the last bytes we sent came."""
+
     async def main() -> None:
         async with relay(spec) as r:
             await r.y.finish()
@@ -153,7 +157,9 @@ def test_end_of_tcp_after_f_both_ways_is_clean(loop_name: str, spec: Spec) -> No
             await r.x.finish()
             assert await r.y.read_end() == (b"", "eof")
             r.x.wire.reset()
-            assert await r.result() == (0, 0, "closed", True)
+            got = await r.result()
+            assert got.reason in ("a: lost without a Close", "a: reset")
+            assert not got.is_clean
 
     run_on(loop_name, main())
 
