@@ -14,7 +14,8 @@ import click
 
 from fastws.cli.main import cli
 from fastws.cli.options import ModeArgument, ModeCommand, ModeOption, RefusedOption
-from fastws.config.options import FLAG, MODES, OPTIONS, Option, options_of
+from fastws.config.kinds import FLAG
+from fastws.config.options import MODES, OPTIONS, Option, options_of
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"

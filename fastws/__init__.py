@@ -12,6 +12,7 @@ from fastws._version import __version__
 if TYPE_CHECKING:
     from fastws._backend import BACKEND, FrameDecoder, Side
     from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl
+    from fastws.config.forward import ForwardProxy
     from fastws.config.schema import TcpToWs, WsToTcp
     from fastws.exceptions import (
         ConfigError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "fastws._backend": ("BACKEND", "FrameDecoder", "Side"),
     "fastws.config.endpoint": ("ConnectTo", "Listen", "Target", "WsUrl"),
+    "fastws.config.forward": ("ForwardProxy",),
     "fastws.config.schema": ("TcpToWs", "WsToTcp"),
     "fastws.exceptions": (
         "ConfigError",
@@ -62,6 +64,7 @@ __all__ = [
     "DialError",
     "DialTimeout",
     "FastwsError",
+    "ForwardProxy",
     "FrameDecoder",
     "InvalidStatus",
     "LimitExceeded",

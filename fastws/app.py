@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fastws._backend import BACKEND
 from fastws._version import __version__
+from fastws.config.forward import ForwardProxy
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.config.secret_file import SecretFile
 from fastws.exceptions import ConfigError, FastwsError
@@ -33,6 +34,7 @@ logger = logging.getLogger("fastws.app")
 _MODES = {
     TcpToWs: ("fastws.modes.tcp_to_ws", "TcpToWsRunner"),
     WsToTcp: ("fastws.modes.ws_to_tcp", "WsToTcpRunner"),
+    ForwardProxy: ("fastws.modes.proxy", "ForwardProxyRunner"),
 }
 
 EXIT_OK = 0
@@ -250,7 +252,9 @@ def announce(runner: "Runner", workers: int = 1) -> None:
     """The start line: version, addresses, TLS, ping, backend."""
     spec = runner.spec
     ping = f"{spec.ping:g}s" if spec.ping else "off"
-    cert = isinstance(spec, WsToTcp) and spec.cert is not None
+    if isinstance(spec, ForwardProxy):
+        ping = "off"
+    cert = isinstance(spec, WsToTcp | ForwardProxy) and spec.cert is not None
     secure = cert or (isinstance(spec, TcpToWs) and spec.upstream.secure)
     logger.info(
         "fastws %s %s on %s to %s, TLS %s, ping %s, %s, %s",

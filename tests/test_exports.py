@@ -15,6 +15,7 @@ PUBLIC = {
     "DialError",
     "DialTimeout",
     "FastwsError",
+    "ForwardProxy",
     "FrameDecoder",
     "InvalidStatus",
     "LimitExceeded",

@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from fastws.cli.variables import misspelt
-from fastws.config.options import FLAG, MODES, OPTIONS, Option, options_of
+from fastws.config.kinds import FLAG
+from fastws.config.options import MODES, OPTIONS, Option, options_of
 from fastws.config.pairs import expand
 from fastws.config.schema import ModeSpec
 from fastws.config.secret_file import NOTHING, SecretFile
@@ -27,6 +28,10 @@ _INSTEAD = {
     ("stw", "--auth-token"): "use --bearer",
     ("stw", "--auth-basic"): "use --basic",
     ("stw", "--client-ca"): "use --ca",
+    ("proxy", "--auth-token"): "use --user",
+    ("proxy", "--auth-basic"): "use --users",
+    ("proxy", "--basic"): "use --user",
+    ("proxy", "--proxy"): "use --via",
     ("wts", "--bearer"): "use --auth-token",
     ("wts", "--basic"): "use --auth-basic",
     ("wts", "--host"): "use --allow-host",
@@ -35,7 +40,7 @@ _INSTEAD = {
 }
 """Mode, and an option that it does not have: what does the same there."""
 
-_SECRET = {"stw": "BEARER", "wts": "AUTH_TOKEN"}
+_SECRET = {"stw": "BEARER", "wts": "AUTH_TOKEN", "proxy": "USER"}
 
 
 class Failure(click.ClickException):
@@ -329,7 +334,7 @@ class ModeCommand(click.Command):
         try:
             more = self.prepare(ctx, values, process)
             self.require(ctx, {**values, **more})
-            specs = expand(self.spec(ctx, values, more), pairs)
+            specs = self.specs(ctx, values, more, pairs)
             if wrong := list(misspelt(os.environ)):
                 process["warnings"] = [*process.get("warnings", ()), *wrong]
             if self.is_quiet(ctx, values):
@@ -383,6 +388,16 @@ class ModeCommand(click.Command):
                 negates = isinstance(param, ModeOption) and param.row.negates
                 given[name] = not values[name] if negates else values[name]
         return self.make({**given, **more})
+
+    def specs(
+        self,
+        ctx: click.Context,
+        values: Mapping[str, Any],
+        more: Mapping[str, Any],
+        pairs: Sequence[Any],
+    ) -> list[ModeSpec]:
+        """All that this process is to run."""
+        return expand(self.spec(ctx, values, more), pairs)
 
     def place(self, ctx: click.Context, name: str) -> str:
         """How the user wrote the attribute ``name``; other names come back as is."""

@@ -13,7 +13,8 @@ from fastws.cli.options import (
 from fastws.cli.serve import run_specs
 from fastws.config.endpoint import Listen
 from fastws.config.fields import parse_host
-from fastws.config.options import choice, options_of
+from fastws.config.kinds import choice
+from fastws.config.options import options_of
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 
 _MODES = ("tcp2ws", "tcp2wss", "ws2tcp")

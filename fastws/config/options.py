@@ -4,7 +4,7 @@ What a mode's option is called, which modes have it and its default stand in
 :mod:`fastws.config.schema`; how it is written and explained stands here. Pure.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,65 +13,36 @@ import msgspec
 from fastws.config import access
 from fastws.config import fields as f
 from fastws.config.endpoint import ConnectTo
+from fastws.config.forward import (
+    Forward,
+    ForwardProxy,
+    parse_protocols,
+    parse_user,
+)
+from fastws.config.kinds import (
+    FILE,
+    FLAG,
+    HOST,
+    NAME,
+    ORIGIN,
+    SIZE,
+    TIME,
+    Kind,
+    choice,
+    parse_count,
+)
 from fastws.config.pairs import Pair
 from fastws.config.proxy import ProxyUrl
 from fastws.config.routes import Route
+from fastws.config.rules import Rule
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
-from fastws.config.units import (
-    format_duration,
-    format_size,
-    parse_duration,
-    parse_size,
-)
 
-MODES: dict[str, type[TcpToWs] | type[WsToTcp]] = {"stw": TcpToWs, "wts": WsToTcp}
+MODES: dict[str, type[TcpToWs] | type[WsToTcp] | type[ForwardProxy]] = {
+    "stw": TcpToWs,
+    "wts": WsToTcp,
+    "proxy": ForwardProxy,
+}
 """Command name to the schema it fills."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a value is written.
-
-    Attributes:
-        metavar: stands for the value in help texts.
-        parse: text to value; ``ValueError`` says what would be right.
-        show: value to text, for defaults.
-    """
-
-    metavar: str
-    parse: Callable[[str], Any] = str
-    show: Callable[[Any], str] = str
-
-
-def parse_count(text: str) -> int:
-    """Read a whole number; ``ValueError`` for anything else."""
-    if not (text.isascii() and text.isdigit()) or len(text) > 15:
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def choice(metavar: str, *names: str) -> Kind:
-    """A kind that admits these words, in any case."""
-
-    def parse(text: str) -> str:
-        word = text.strip().lower()
-        if word not in names:
-            raise ValueError(
-                f"{text!r} is none of them; write {', '.join(names[:-1])}"
-                f" or {names[-1]}"
-            )
-        return word
-
-    return Kind(metavar, parse)
-
-
-FLAG = Kind("")
-FILE = Kind("FILE")
-HOST = Kind("HOST", f.parse_host)
-NAME = Kind("NAME", f.parse_server_name)
-ORIGIN = Kind("ORIGIN", f.parse_origin)
-TIME = Kind("TIME", parse_duration, format_duration)
-SIZE = Kind("SIZE", parse_size, format_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +117,15 @@ class Option:
 
 _HTTP = "Handshake"
 _TLS = {"stw": "TLS (wss:// only)", "wts": "TLS to TARGET (tls:// only)"}
-_TLS_IN = {"stw": "TLS (wss:// only)", "wts": "TLS on LISTEN"}
+_TLS_IN = {
+    "stw": "TLS (wss:// only)",
+    "wts": "TLS on LISTEN",
+    "proxy": "TLS on LISTEN",
+}
 _ROUTES = "Several targets"
 _OUT = "Way out"
 _IN = "Who comes in"
+_WHERE = "Where to"
 _TIMES = "Keep-alive and time-outs"
 _LIMITS = "Limits"
 _RUN = "Start, stop and log"
@@ -243,6 +219,7 @@ OPTIONS: Sequence[Option] = (
         {
             "stw": "client certificate (PEM), its key may stand in it",
             "wts": "certificate chain (PEM), its key may stand in it",
+            "proxy": "certificate chain (PEM) to speak TLS with clients",
         },
     ),
     Option("--key", FILE, _TLS_IN, "key of that certificate (PEM)"),
@@ -261,6 +238,13 @@ OPTIONS: Sequence[Option] = (
         _OUT,
         "http://, https://, socks5:// or socks5h://[USER:PASSWORD@]HOST:PORT;"
         " none: not even that of HTTPS_PROXY or HTTP_PROXY",
+        secret=True,
+    ),
+    Option(
+        "--via",
+        Kind("URL", ProxyUrl.parse),
+        _OUT,
+        "have another proxy connect: http://, https://, socks5:// or socks5h://",
         secret=True,
     ),
     Option(
@@ -295,6 +279,54 @@ OPTIONS: Sequence[Option] = (
         FILE,
         _IN,
         "its users get in by password; lines USER:HASH, see fastws hash-password",
+    ),
+    Option(
+        "--user",
+        Kind("NAME:PASSWORD", parse_user),
+        _IN,
+        "lets in by password, HTTP and SOCKS5; repeatable",
+        many=True,
+        secret=True,
+    ),
+    Option(
+        "--users",
+        FILE,
+        _IN,
+        "the same; lines NAME:HASH, see fastws hash-password",
+    ),
+    Option(
+        "--no-auth",
+        FLAG,
+        _IN,
+        "let everybody in, although others than this machine can connect",
+    ),
+    Option(
+        "--protocols",
+        Kind("NAMES", parse_protocols, ",".join),
+        _IN,
+        "what is spoken, of http, https (CONNECT) and socks5",
+    ),
+    Option(
+        "--allow",
+        Kind("RULE", Rule.parse),
+        _WHERE,
+        "with this only such destinations: *.example.com, 10.0.0.0/8, private, *,"
+        " each with :PORT or :FIRST-LAST; repeatable",
+        many=True,
+    ),
+    Option(
+        "--deny",
+        Kind("RULE", Rule.parse),
+        _WHERE,
+        "refuse such destinations, whatever --allow says; repeatable",
+        many=True,
+    ),
+    Option(
+        "--forward",
+        Kind("LISTEN=HOST:PORT", Forward.parse),
+        _WHERE,
+        "one more port, which leads there; LISTEN may then be left out; repeatable",
+        many=True,
     ),
     Option(
         "--trust",
@@ -435,8 +467,21 @@ OPTIONS: Sequence[Option] = (
 ARGUMENTS = frozenset({"listen", "upstream", "target", "more_targets"})
 """Attributes of the schemas that are written without a flag."""
 
-PROCESS = frozenset({"also", "workers", "log_level", "log_format"})
+PROCESS = frozenset({"also", "workers", "log_level", "log_format", "forward"})
 """Options of the whole process, which no schema has."""
+
+_NOT_PROXY = frozenset(
+    {
+        *("also", "headers", "subprotocol", "ping", "ping_deadline", "max_message"),
+        *("fastws", "oneshot", "max_connection_age"),
+    }
+)
+WITHOUT = {
+    "stw": frozenset({"forward"}),
+    "wts": frozenset({"forward"}),
+    "proxy": _NOT_PROXY,
+}
+"""What a command does not offer: WebSockets only, or one pair only."""
 
 
 def defaults(schema: type[ModeSpec]) -> dict[str, Any]:
@@ -450,5 +495,5 @@ def defaults(schema: type[ModeSpec]) -> dict[str, Any]:
 
 def options_of(mode: str) -> list[Option]:
     """The options of one command, in the order of :data:`OPTIONS`."""
-    known = defaults(MODES[mode]).keys() | PROCESS
+    known = (defaults(MODES[mode]).keys() | PROCESS) - WITHOUT[mode]
     return [option for option in OPTIONS if option.attribute in known]

@@ -297,9 +297,13 @@ class Runner:
             await asyncio.sleep(self.spec.drain_delay)
         self.listener.close()
         self.is_draining = True
+        self.stop_requests()
         if not await self.listener.wait_idle(patience):
             await self._say_goodbye()
         await self.close()
+
+    def stop_requests(self) -> None:
+        """Accepting has stopped: who only waits for more to do can go."""
 
     async def _say_goodbye(self) -> None:
         """Close 1001 in random order over ``DRAIN_SPREAD`` seconds."""
@@ -417,8 +421,12 @@ class Runner:
             level,
             "%s %s id=%s in=%d out=%d %.3fs %s",
             *fields.values(),
-            extra=fields,
+            extra=fields | self.describe_client(who),
         )
+
+    def describe_client(self, who: str) -> dict[str, str]:
+        """Fields for logs that machines read, where ``who`` says more than one."""
+        return {}
 
     def refuse(
         self, who: str, reason: str, level: int = logging.WARNING, ident: str = ""

@@ -2,12 +2,9 @@
 
 import hashlib
 import hmac
-import logging
 from collections.abc import Sequence
 
-from fastws.http.answers import Refusal
-from fastws.http.auth import REALM, Users, decode_basic
-from fastws.wire.head import Head
+from fastws.http.auth import Users
 
 
 class Accounts:
@@ -42,29 +39,3 @@ class Accounts:
 
 def _digest(pair: str) -> bytes:
     return hashlib.sha256(pair.encode("utf-8", "surrogateescape")).digest()
-
-
-async def check_login(accounts: Accounts, head: Head) -> None:
-    """Let a request pass that says who asks, in ``Proxy-Authorization``.
-
-    Source: RFC 9110 section 11.7, RFC 7617.
-
-    Raises:
-        Refusal: with 407, or 503 when too many passwords wait to be checked.
-    """
-    values = head.get_all("proxy-authorization")
-    if not values:
-        raise _refuse("no credentials (--user, --users)", logging.INFO)
-    scheme, _, credentials = values[0].partition(" ")
-    if len(values) > 1 or scheme.lower() != "basic":
-        raise _refuse("credentials that are not asked for (--user, --users)")
-    user, colon, password = decode_basic(credentials.strip(" ")).partition(":")
-    if not colon:
-        raise _refuse("malformed Basic credentials (--user, --users)")
-    if not await accounts.admit(user, password):
-        raise _refuse("wrong user or password (--user, --users)")
-
-
-def _refuse(reason: str, level: int | None = None) -> Refusal:
-    headers = (("Proxy-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"'),)
-    return Refusal(reason, http_status=407, headers=headers, level=level)

@@ -2,16 +2,9 @@
 
 import pytest
 
-from fastws import TcpToWs, WsToTcp
-from fastws.config.options import (
-    MODES,
-    OPTIONS,
-    PROCESS,
-    choice,
-    defaults,
-    options_of,
-    parse_count,
-)
+from fastws import ForwardProxy, TcpToWs, WsToTcp
+from fastws.config.kinds import choice, parse_count
+from fastws.config.options import MODES, OPTIONS, PROCESS, WITHOUT, defaults, options_of
 
 BOTH = {
     *("--header", "--subprotocol", "--no-fastws", "--cert", "--key", "--ca", "--sni"),
@@ -30,21 +23,31 @@ WTS = BOTH | {
 }
 WTS |= {"--auth-token", "--auth-basic", "--trust", "--client-ip-header", "--web"}
 WTS |= {"--max-per-ip", "--proxy-protocol", "--send-proxy-protocol", "--plain-too"}
+PROXY = {
+    *("--cert", "--key", "--via", "--proxy-ca", "--source", "--bind-device"),
+    *("--user", "--users", "--no-auth", "--protocols", "--allow", "--deny"),
+    *("--forward", "--connect-timeout", "--handshake-timeout", "--idle-timeout"),
+    *("--udp-idle", "--half-close-timeout", "--linger", "--tcp-user-timeout"),
+    *("--max-connections", "--workers", "--drain-delay", "--drain-timeout"),
+    *("--log-level", "--log-format"),
+}
 
 
-@pytest.mark.parametrize(("mode", "flags"), [("stw", STW), ("wts", WTS)])
+@pytest.mark.parametrize(
+    ("mode", "flags"), [("stw", STW), ("wts", WTS), ("proxy", PROXY)]
+)
 def test_mode_has_these_options(mode: str, flags: set[str]) -> None:
     assert {option.flag for option in options_of(mode)} == flags
 
 
 def test_modes_fill_these_schemas() -> None:
-    assert dict(MODES) == {"stw": TcpToWs, "wts": WsToTcp}
+    assert dict(MODES) == {"stw": TcpToWs, "wts": WsToTcp, "proxy": ForwardProxy}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_attribute_of_the_schema_has_a_row(mode: str) -> None:
     rows = {option.attribute for option in options_of(mode)}
-    assert rows - PROCESS == set(defaults(MODES[mode]))
+    assert rows - PROCESS == set(defaults(MODES[mode])) - WITHOUT[mode]
 
 
 def test_flags_and_variables_are_unique() -> None:

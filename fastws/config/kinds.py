@@ -1,0 +1,59 @@
+"""How the values of options are written and shown. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastws.config import fields as f
+from fastws.config.units import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a value is written.
+
+    Attributes:
+        metavar: stands for the value in help texts.
+        parse: text to value; ``ValueError`` says what would be right.
+        show: value to text, for defaults.
+    """
+
+    metavar: str
+    parse: Callable[[str], Any] = str
+    show: Callable[[Any], str] = str
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number; ``ValueError`` for anything else."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 15:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def choice(metavar: str, *names: str) -> Kind:
+    """A kind that admits these words, in any case."""
+
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word not in names:
+            raise ValueError(
+                f"{text!r} is none of them; write {', '.join(names[:-1])}"
+                f" or {names[-1]}"
+            )
+        return word
+
+    return Kind(metavar, parse)
+
+
+FLAG = Kind("")
+FILE = Kind("FILE")
+HOST = Kind("HOST", f.parse_host)
+NAME = Kind("NAME", f.parse_server_name)
+ORIGIN = Kind("ORIGIN", f.parse_origin)
+TIME = Kind("TIME", parse_duration, format_duration)
+SIZE = Kind("SIZE", parse_size, format_size)

@@ -1,0 +1,247 @@
+"""``fastws proxy``: HTTP, CONNECT and SOCKS5 on one port.
+
+What clients say is read by :mod:`fastws.proxy`; this module opens the port, builds the
+way out, and counts and logs. With a ``target`` nothing is read: the port leads there.
+"""
+
+import logging
+import ssl
+from functools import partial
+from typing import Any
+
+from fastws.config.endpoint import is_loopback, join_host_port
+from fastws.config.forward import NO_USERS, ForwardProxy
+from fastws.exceptions import ConfigError, DialError, NoUpstream
+from fastws.http.auth import Users
+from fastws.modes.parts import Part
+from fastws.modes.runner import Runner, naming_options, new_id
+from fastws.net import sockopt
+from fastws.net.access import Access
+from fastws.net.dial import Outlet
+from fastws.net.stream import ByteStream, Hold, describe, kind_of
+from fastws.net.tls import client_context, server_context
+from fastws.proxy.direct import Direct, Through
+from fastws.proxy.http import HttpProxy, HttpSettings, leads_back
+from fastws.proxy.outgoing import Outgoing
+from fastws.proxy.serve import serve
+from fastws.proxy.users import Accounts
+from fastws.proxy.visit import ProxyOptions
+
+logger = logging.getLogger("fastws.modes")
+
+
+class ForwardProxyRunner(Runner):
+    """Runs one :class:`ForwardProxy`."""
+
+    name = "proxy"
+    upstream = "target"
+    spec: ForwardProxy
+    outgoing: Outgoing
+
+    def __init__(self, spec: ForwardProxy) -> None:
+        super().__init__(spec, spec.listen)
+        self.users: Users | None = None
+        self.clients: set[HttpProxy] = set()
+
+    def listener_options(self) -> dict[str, Any]:
+        spec = self.spec
+        if spec.users is not None:
+            self.users = Users(spec.users)
+            self.load_users()
+            self.parts.append(Part("users", (spec.users,), self.load_users))
+        self.proxy_options = self._make_options(spec)
+        return {"tls": self._listen_tls()}
+
+    def load_users(self) -> None:
+        """Read the users file again.
+
+        Raises:
+            ConfigError: it is broken; nothing was changed.
+        """
+        assert self.users is not None
+        try:
+            self.users.load()
+        except ConfigError as error:
+            raise ConfigError(f"--users {error.path}", error.reason) from error
+
+    def _make_options(self, spec: ForwardProxy) -> ProxyOptions:
+        accounts = None
+        if spec.user or self.users is not None:
+            accounts = Accounts(spec.user, self.users)
+        return ProxyOptions(
+            protocols=frozenset(spec.protocols),
+            accounts=accounts,
+            handshake_timeout=spec.handshake_timeout,
+            connect_timeout=spec.connect_timeout,
+            linger=spec.linger,
+            copy=self.options,
+            udp_idle=spec.udp_idle,
+        )
+
+    def open(self, workers: int = 1) -> None:
+        super().open(workers)
+        # The bound addresses tell, also of inherited sockets.
+        hosts = [_end_of(where)[0] for where in self.endpoints]
+        is_local = bool(hosts) and all(map(_is_local, hosts))
+        if not is_local and not self.spec.is_open:
+            self.listener.close()
+            raise ConfigError("LISTEN", NO_USERS)
+        self.outgoing = self._make_outgoing(self.spec, is_local)
+        ends = frozenset(map(_end_of, self.endpoints))
+        self.http_settings = HttpSettings(
+            health=lambda: self.is_ready,
+            is_own=partial(leads_back, ends),
+            connections=self.clients,
+        )
+
+    def stop_requests(self) -> None:
+        for client in list(self.clients):
+            client.drain()
+
+    def _make_outgoing(self, spec: ForwardProxy, is_local: bool) -> Outgoing:
+        access: Access | None = None
+        if spec.target is None and (spec.allow or spec.deny or not is_local):
+            access = Access(spec.allow, spec.deny, may_be_private=is_local)
+        options: dict[str, Any] = {
+            "access": access,
+            "outlet": _outlet(spec),
+            "connect_timeout": spec.connect_timeout,
+            "handshake_timeout": spec.handshake_timeout,
+            "linger": spec.linger,
+            "tcp_user_timeout": spec.tcp_user_timeout,
+        }
+        via = spec.via
+        if via is None or via.is_off:
+            return Direct(udp_idle=spec.udp_idle, **options)
+        return Through(
+            scheme=via.scheme,
+            proxy=via.address,
+            user=via.user,
+            password=via.password,
+            proxy_tls=self._via_tls(),
+            **options,
+        )
+
+    def _via_tls(self) -> ssl.SSLContext | None:
+        if self.spec.proxy_ca is None:
+            return None
+        with naming_options(self.spec, "proxy_ca"):
+            return client_context(ca=self.spec.proxy_ca)
+
+    def _listen_tls(self) -> ssl.SSLContext | None:
+        spec = self.spec
+        if spec.cert is None:
+            return None
+        with naming_options(spec, "cert", "key"):
+            return server_context(spec.cert, spec.key)
+
+    def tls_files(self) -> tuple[str | None, ...]:
+        return self.spec.cert, self.spec.key
+
+    def load_tls(self) -> None:
+        tls = self._listen_tls()
+        for listener in self.listeners:
+            listener.tls = tls
+
+    def adopt(self, spec: ForwardProxy) -> None:  # type: ignore[override]
+        self.proxy_options = self._make_options(spec)
+        self.spec = spec
+
+    def describe(self) -> str:
+        spec = self.spec
+        text = ", ".join(spec.protocols)
+        if spec.target is not None:
+            text = str(spec.target)
+        if spec.via is not None and not spec.via.is_off:
+            text += f" through {spec.via}"
+        return text
+
+    async def handle(self, transport: Any, protocol: Hold) -> None:
+        transport.pause_reading()
+        who = describe(transport, protocol.peer)
+        stream = ByteStream(transport, kind_of(transport), protocol)
+        visit = RunnerVisit(self, who)
+        target = self.spec.target
+        if target is None:
+            await serve(
+                stream,
+                self.outgoing,
+                self.proxy_options,
+                visit,
+                settings=self.http_settings,
+            )
+        else:
+            await self._forward(stream, visit, *target.address)
+
+    async def _forward(
+        self, stream: ByteStream, visit: "RunnerVisit", host: str, port: int
+    ) -> None:
+        what = f"forward {join_host_port(host, port)}"
+        try:
+            up = await self.outgoing.open(host, port)
+        except DialError as error:
+            sockopt.reset(stream.transport)
+            visit.refuse(str(error))
+            return
+        except BaseException:
+            sockopt.reset(stream.transport)
+            raise
+        await visit.join(stream, up, what)
+
+    def describe_client(self, who: str) -> dict[str, str]:
+        client, _, target = who.partition(" ")
+        return {"client": client, "target": target}
+
+
+class RunnerVisit:
+    """One client of a runner, see :class:`fastws.proxy.visit.Visit`."""
+
+    __slots__ = ("_ident", "_runner", "_who")
+
+    def __init__(self, runner: ForwardProxyRunner, who: str) -> None:
+        self._runner = runner
+        self._who = who
+        self._ident = new_id()
+
+    async def join(self, down: ByteStream, up: ByteStream, what: str) -> None:
+        await self._runner.copy(down, up, f"{self._who} {what}", self._ident)
+
+    def refuse(self, reason: str, level: int = logging.WARNING) -> None:
+        self._runner.refuse(self._who, reason, level, self._ident)
+
+    def served(self, what: str, bytes_in: int, bytes_out: int) -> None:
+        stats = self._runner.stats
+        stats.total += 1
+        stats.bytes_in += bytes_in
+        stats.bytes_out += bytes_out
+        if logger.isEnabledFor(logging.INFO):
+            fields = {
+                "mode": self._runner.name,
+                "client": self._who,
+                "target": what,
+                "id": self._ident,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
+            }
+            text = "%s %s %s id=%s in=%d out=%d"
+            logger.info(text, *fields.values(), extra=fields)
+
+
+def _end_of(where: str) -> tuple[str, int]:
+    """Host without brackets and port of a bound address; a path has port 0."""
+    host, _, port = where.rpartition(":")
+    return host.strip("[]"), int(port) if port.isdecimal() else 0
+
+
+def _is_local(host: str) -> bool:
+    """A bound address that only this machine reaches; a path has no host."""
+    return host == "unix" or is_loopback(host)
+
+
+def _outlet(spec: ForwardProxy) -> Outlet | None:
+    if spec.source is None and spec.bind_device is None:
+        return None
+    try:
+        return Outlet(spec.source, spec.bind_device)
+    except NoUpstream as error:
+        raise ConfigError("--bind-device", str(error)) from error

@@ -1,0 +1,194 @@
+"""SOCKS5 for one client: CONNECT, and UDP ASSOCIATE. BIND is refused.
+
+Source: RFC 1928, RFC 1929; the bytes are those of :mod:`fastws.wire.socks5`.
+"""
+
+import asyncio
+import logging
+
+from fastws.exceptions import DialError, RemoteProtocolError, Unsupported
+from fastws.http.answers import Refusal
+from fastws.net.dial import Deadline
+from fastws.net.inbox import Inbox
+from fastws.net.stream import ByteStream
+from fastws.proxy.connect import format_target, leave, level_of_failure
+from fastws.proxy.outgoing import Outgoing, status_of
+from fastws.proxy.udp import Association
+from fastws.proxy.users import Accounts
+from fastws.proxy.visit import ProxyOptions, Visit
+from fastws.wire.machine import SEND_EOF
+from fastws.wire.socks5 import Command, Login, Reply, Request, Socks5Server
+
+
+async def serve_socks(
+    stream: ByteStream,
+    inbox: Inbox,
+    outgoing: Outgoing,
+    options: ProxyOptions,
+    visit: Visit,
+) -> None:
+    """Serve a client until its end; ``stream`` is used up.
+
+    Args:
+        stream: parked; nothing of what it has read is used up.
+        inbox: its protocol.
+        outgoing: the way to the targets.
+        options: who may ask, and how long that may take.
+        visit: counts and logs it.
+    """
+    machine = Socks5Server(needs_login=options.accounts is not None)
+    try:
+        with Deadline(asyncio.get_running_loop(), options.handshake_timeout, True):
+            request = await _read_request(machine, inbox, options.accounts)
+    except TimeoutError:
+        limit = f"{options.handshake_timeout:g} s (--handshake-timeout)"
+        visit.refuse(f"no whole SOCKS5 request within {limit}", logging.INFO)
+        await inbox.finish(b"", 0)
+        return
+    except RemoteProtocolError as error:
+        who_left = inbox.lost or inbox.eof
+        visit.refuse(error.reason, logging.INFO if who_left else logging.WARNING)
+        await inbox.finish(_taken(machine), options.linger)
+        return
+    if request.command is Command.CONNECT:
+        await _connect(stream, machine, request, outgoing, options, visit)
+    else:
+        await _associate(stream, machine, request, outgoing, options, visit)
+
+
+async def _read_request(
+    machine: Socks5Server, inbox: Inbox, accounts: Accounts | None
+) -> Request:
+    """Shake hands up to the request.
+
+    Raises:
+        RemoteProtocolError: there is none; what to answer waits in ``machine``.
+    """
+    user = ""
+    while True:
+        for event in machine.events_received():
+            if isinstance(event, Request):
+                return event
+            user = event.user
+            await _log_in(machine, event, accounts)
+        if machine.error is not None:
+            text = f" ({user!r})" if user else ""
+            raise RemoteProtocolError(machine.error.reason + text)
+        answer = _taken(machine)
+        if answer and inbox.transport is not None:
+            inbox.transport.write(answer)
+        data = await inbox.receive()
+        if data:
+            machine.receive_data(data)
+        else:
+            machine.receive_eof()
+
+
+async def _log_in(
+    machine: Socks5Server, login: Login, accounts: Accounts | None
+) -> None:
+    try:
+        is_right = accounts is None or await accounts.admit(login.user, login.password)
+    except Refusal:  # too many wait
+        is_right = False
+    if is_right:
+        machine.admit()
+    else:
+        machine.deny()
+
+
+def _taken(machine: Socks5Server) -> bytes:
+    """What to write; the end that may follow is the caller's."""
+    return b"".join(bytes(p) for p in machine.data_to_send() if p is not SEND_EOF)
+
+
+async def _connect(
+    stream: ByteStream,
+    machine: Socks5Server,
+    request: Request,
+    outgoing: Outgoing,
+    options: ProxyOptions,
+    visit: Visit,
+) -> None:
+    what = f"socks5 {format_target(request.host, request.port)}"
+    stream.unread(machine.leftover)
+    try:
+        up = await outgoing.open(request.host, request.port)
+    except DialError as error:
+        await _refuse(stream, machine, error, options, visit)
+        return
+    address = up.transport.get_extra_info("sockname")
+    if isinstance(address, tuple):
+        machine.reply(Reply.SUCCEEDED, address[0].partition("%")[0], address[1])
+    else:
+        machine.reply(Reply.SUCCEEDED)
+    if stream.hold.lost or stream.transport.is_closing():
+        leave(up, what, visit)
+        return
+    stream.transport.write(_taken(machine))
+    await visit.join(stream, up, what)
+
+
+async def _refuse(
+    stream: ByteStream,
+    machine: Socks5Server,
+    error: DialError,
+    options: ProxyOptions,
+    visit: Visit,
+) -> None:
+    """Say in the reply what became of the request."""
+    visit.refuse(f"socks5: {error}", level_of_failure(error))
+    machine.reply(status_of(error).socks_reply)
+    inbox = stream.hold
+    assert isinstance(inbox, Inbox)
+    await inbox.finish(_taken(machine), options.linger)
+
+
+async def _associate(
+    stream: ByteStream,
+    machine: Socks5Server,
+    request: Request,
+    outgoing: Outgoing,
+    options: ProxyOptions,
+    visit: Visit,
+) -> None:
+    """Relay datagrams until the TCP connection ends (RFC 1928 section 7)."""
+    inbox = stream.hold
+    assert isinstance(inbox, Inbox)
+    association: Association | None = None
+    try:
+        try:
+            association = _open_association(stream, inbox, request)
+            association.way = await outgoing.associate(association.to_client)
+        except DialError as error:
+            await _refuse(stream, machine, error, options, visit)
+            return
+        except OSError as error:
+            failed = DialError(f"UDP: {error.strerror}")
+            await _refuse(stream, machine, failed, options, visit)
+            return
+        machine.reply(Reply.SUCCEEDED, *association.address)
+        stream.transport.write(_taken(machine))
+        try:
+            while await inbox.receive():
+                pass
+        finally:
+            what = f"socks5 udp {association}"
+            visit.served(what, association.bytes_in, association.bytes_out)
+    finally:
+        if association is not None:
+            association.close()
+    await inbox.finish(b"", options.linger)
+
+
+def _open_association(
+    stream: ByteStream, inbox: Inbox, request: Request
+) -> Association:
+    local = stream.transport.get_extra_info("sockname")
+    peer = inbox.peer or stream.transport.get_extra_info("peername")
+    if not isinstance(local, tuple) or not isinstance(peer, tuple):
+        raise Unsupported("UDP needs a client that comes over TCP")
+    # RFC 1928 section 6: where the client will send from, or zeroes. Behind a NAT it
+    # cannot know, so its port counts only beside its own address.
+    is_known = request.host == peer[0].partition("%")[0]
+    return Association(local, peer[0], request.port if is_known else 0)
