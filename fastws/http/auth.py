@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,12 +20,14 @@ from urllib.parse import parse_qsl
 from fastws.exceptions import ConfigError
 from fastws.http.answers import RETRY_AFTER, Refusal
 from fastws.http.password import PasswordHash
+from fastws.wire.forwarded import network_of
 from fastws.wire.head import Head
 
 REALM = "fastws"
 TOKEN_FIELD = "access_token"  # RFC 6750 section 2.3
 # A check takes some 0.1 s of a core: more than these do not wait for their turn.
 MAX_WAITING = 64
+MAX_WAITING_PER_CLIENT = 16
 _REMEMBERED = 1024
 
 _SCHEMES = ("basic", "bearer", "digest", "negotiate", "ntlm")
@@ -69,7 +72,7 @@ class Users:
         self._nobody: PasswordHash | None = None
         self._known: dict[bytes, None] = {}
         self._key = os.urandom(32)
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         self._thread: ThreadPoolExecutor | None = None
 
     def load(self) -> None:
@@ -93,8 +96,13 @@ class Users:
     def __contains__(self, user: str) -> bool:
         return user in self._users
 
-    async def admit(self, user: str, password: str) -> bool:
+    async def admit(self, user: str, password: str, client: str = "") -> bool:
         """Whether the password is the user's; an unknown one takes as long.
+
+        Args:
+            user: as sent.
+            password: as sent.
+            client: whose it is: one client's passwords leave room for others'.
 
         Raises:
             Refusal: too many passwords wait to be checked.
@@ -107,10 +115,9 @@ class Users:
         mark = hmac.digest(self._key, text, "sha256")
         if mark in self._known:
             return True
-        if self._waiting >= MAX_WAITING:
-            reason = f"{MAX_WAITING} passwords wait to be checked"
-            raise Refusal(reason, http_status=503, headers=RETRY_AFTER)
-        if not await self._verify(stored, password) or user not in self._users:
+        self._check_room(client)
+        right = await self._verify(stored, password, client)
+        if not right or user not in self._users:
             return False
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
@@ -118,15 +125,29 @@ class Users:
             self._known[mark] = None
         return True
 
-    async def _verify(self, stored: PasswordHash, password: str) -> bool:
+    def _check_room(self, client: str) -> None:
+        waiting = self._waiting
+        reason = ""
+        if waiting.total() >= MAX_WAITING:
+            reason = f"{MAX_WAITING} passwords wait to be checked"
+        elif client and waiting[client] >= MAX_WAITING_PER_CLIENT:
+            reason = f"{MAX_WAITING_PER_CLIENT} passwords of this address wait"
+            reason += " to be checked"
+        if reason:
+            raise Refusal(reason, http_status=503, headers=RETRY_AFTER)
+
+    async def _verify(self, stored: PasswordHash, password: str, client: str) -> bool:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "fastws-password")
-        self._waiting += 1
+        waiting = self._waiting
+        waiting[client] += 1
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, stored.verify, password)
         finally:
-            self._waiting -= 1
+            waiting[client] -= 1
+            if not waiting[client]:
+                del waiting[client]
 
 
 class Auth:
@@ -151,12 +172,13 @@ class Auth:
         """Whether files need a password too: a page cannot add a token to its parts."""
         return self.users is not None
 
-    async def check(self, head: Head, target: str) -> None:
+    async def check(self, head: Head, target: str, client: str = "") -> None:
         """Let a request pass.
 
         Args:
             head: the request.
             target: its path and query.
+            client: address that it comes from, empty where there is none.
 
         Raises:
             Refusal: with 401, or 503 when too many passwords wait to be checked.
@@ -170,7 +192,7 @@ class Auth:
                 return
             raise self._refuse("wrong token (--auth-token)")
         if scheme == "basic" and self.users is not None:
-            await self._check_password(credentials, self.users)
+            await self._check_password(credentials, self.users, client)
             return
         what = "no credentials"
         if scheme:
@@ -187,11 +209,13 @@ class Auth:
         )
         raise self._refuse(f"{what} ({options})", logging.INFO)
 
-    async def _check_password(self, credentials: str, users: Users) -> None:
+    async def _check_password(
+        self, credentials: str, users: Users, client: str
+    ) -> None:
         user, colon, password = decode_basic(credentials).partition(":")
         if not colon:
             raise self._refuse("malformed Basic credentials (--auth-basic)")
-        if not await users.admit(user, password):
+        if not await users.admit(user, password, network_of(client)):
             # What is no name of ours may be a password in the wrong field.
             who = f"wrong password for {user!r}" if user in users else "unknown user"
             raise self._refuse(f"{who} (--auth-basic)")

@@ -80,8 +80,12 @@ class Gate:
         """The protocol of one connection; reads the PROXY header of a plain one."""
         return ArrivedHold(self.rule if self.prelude is None else None)
 
-    async def find(self, head: Head) -> Answer | None:
+    async def find(self, head: Head, client: str = "") -> Answer | None:
         """The file that a plain request asks for, ``None`` without one.
+
+        Args:
+            head: the request.
+            client: address that it comes from, empty where there is none.
 
         Raises:
             RemoteProtocolError: with the status to answer.
@@ -89,7 +93,7 @@ class Gate:
         if self.site is None:
             return None
         if self.auth is not None and self.auth.guards_files:
-            await self.auth.check(head, head.target)
+            await self.auth.check(head, head.target, client)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, self.site.answer, head)
 
@@ -167,16 +171,21 @@ class Visit:
         """
         gate = self._gate
         limit = gate.limit
-        if gate.auth is not None:
-            await gate.auth.check(upgrade.head, upgrade.target)
-        if limit is not None and self.client.host:
-            self._counted = limit.take(self.client.host)
+        host = self.client.host
+        if limit is not None and host:  # first: a check of a password costs much more
+            self._counted = limit.take(host)
             if self._counted is None:
                 raise Refusal(
                     f"{limit.limit} connections of this address (--max-per-ip)",
                     http_status=503,
                     headers=RETRY_AFTER,
                 )
+        if gate.auth is not None:
+            try:
+                await gate.auth.check(upgrade.head, upgrade.target, host)
+            except BaseException:
+                self.leave()  # now: the answer takes its time
+                raise
 
     def preface(self) -> bytes:
         """What the target is told first: a PROXY header, or nothing."""

@@ -172,7 +172,8 @@ class WsToTcpRunner(Runner):
             else:
                 head = await visit.read_head(self.spec.handshake_timeout)
             if not is_upgrade(head):
-                await self._answer_plain(protocol, head)
+                client = "" if visit is None else visit.client.host
+                await self._answer_plain(protocol, head, client)
                 return
             upgrading = self._upgrade(
                 transport, protocol, self._check(head, visit), visit
@@ -247,7 +248,7 @@ class WsToTcpRunner(Runner):
 
     # -- requests that are no upgrade ----------------------------------------------
 
-    async def _answer_plain(self, hold: HeadHold, head: Head) -> None:
+    async def _answer_plain(self, hold: HeadHold, head: Head, client: str) -> None:
         """Answer what is no upgrade: a health check, a file, or a refusal.
 
         Raises:
@@ -261,7 +262,7 @@ class WsToTcpRunner(Runner):
             return
         has_site = self.gate is not None and self.gate.site is not None
         if isinstance(hold, ArrivedHold) and has_site:
-            if await self._answer_file(hold, head):
+            if await self._answer_file(hold, head, client):
                 return
         # With files, a path that nobody named is one that has none.
         named = self.spec.path is not None or self.targets is not None
@@ -269,13 +270,13 @@ class WsToTcpRunner(Runner):
             check_upgrade(head)  # raises 405 or 426
         raise Refusal(f"nothing at {path}", http_status=404)
 
-    async def _answer_file(self, hold: ArrivedHold, head: Head) -> bool:
+    async def _answer_file(self, hold: ArrivedHold, head: Head, client: str) -> bool:
         """Send the file that is asked for; ``False`` without one."""
         assert self.gate is not None
         if self._is_full:
             raise Refusal("full", http_status=503, headers=RETRY_AFTER)
         self._check_host(head.get("host") or "")
-        answer = await self.gate.find(head)
+        answer = await self.gate.find(head, client)
         if answer is None:
             return False
         await static.send(hold, answer, self.spec.linger)

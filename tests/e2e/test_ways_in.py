@@ -392,6 +392,19 @@ def test_max_per_ip_room_comes_back_whatever_went_wrong(service: Service) -> Non
             assert status(process) == 502
 
 
+def test_max_per_ip_comes_before_passwords_and_wrong_ones_take_no_room(
+    service: Service,
+) -> None:
+    options = ("--max-per-ip", "1", "--auth-token", TOKEN)
+    with wts(service.port, *options) as process:
+        with connect(process.port) as refused:
+            refused.sendall(rawws.request(Authorization=bearer("x")))
+            assert rawws.Reader(refused).head().status == 401
+            # Not closed yet, and no connection any more.
+            with upgraded(process.port, Authorization=bearer(TOKEN)):
+                assert status(process, Authorization=bearer("x")) == 503
+
+
 def test_any_number_per_ip_without_it(service: Service) -> None:
     with wts(service.port) as process, contextlib.ExitStack() as open_ones:
         for _ in range(5):

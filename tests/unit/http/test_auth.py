@@ -175,6 +175,33 @@ def test_too_many_at_once_are_told_to_come_again(
     asyncio.run(main())
 
 
+def test_one_client_leaves_room_for_the_passwords_of_others(
+    users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(module, "MAX_WAITING_PER_CLIENT", 2)
+    monkeypatch.setattr(PasswordHash, "verify", lambda *_: go_on.wait(10))
+    auth = Auth([], users)
+
+    def check(number: int, client: str) -> asyncio.Task[None]:
+        head = request(basic("anna", str(number)))
+        return asyncio.create_task(auth.check(head, "/", client))
+
+    async def main() -> None:
+        flood = [check(number, f"2001:db8::{number}") for number in range(3)]
+        other = check(3, "2001:db8:0:1::")
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal, match="2 passwords of this address") as caught:
+            await flood.pop()
+        assert caught.value.http_status == 503
+        go_on.set()
+        await asyncio.gather(*flood, other)
+        assert not users._waiting
+        await check(4, "2001:db8::9")
+
+    asyncio.run(main())
+
+
 def test_user_who_goes_while_his_password_is_checked(
     users: Users, monkeypatch: pytest.MonkeyPatch
 ) -> None:
