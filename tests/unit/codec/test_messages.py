@@ -102,7 +102,12 @@ def test_handler_that_raises_hears_no_more(backend: ModuleType) -> None:
         raise KeyError("mine")
 
     line.end.on_message = fail
-    line.read(line.frame(BINARY, b"1") + line.frame(BINARY, b"2"))
+    line.read(
+        line.frame(BINARY, b"1")
+        + line.frame(BINARY, b"2")
+        + line.frame(PING)
+        + line.frame(3)
+    )
     assert line.log == [("failed", "KeyError", "'mine'")]
 
 
