@@ -385,7 +385,7 @@ def test_handshake_timeout_of_wts_is_a_408(service: Service) -> None:
 def test_handshake_timeout_of_stw_is_a_reset() -> None:
     with Service(lambda sock: read_to_end(sock)) as server:
         url = f"ws://127.0.0.1:{server.port}/"
-        with stw(url, "--handshake-timeout", units(3)) as process:
+        with stw(url, "--handshake-timeout", units(8)) as process:
             assert is_reset_by(process.port)
             process.wait_for("WARNING.*no answer to the upgrade within")
 

@@ -347,7 +347,7 @@ def test_failures_leave_nothing_open(http: Way) -> None:
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "https"])
 def test_silent_proxy(scheme: str) -> None:
     with Service(read_to_end) as proxy:
-        line = refusal(proxy.port, scheme, "--connect-timeout", units(3))
+        line = refusal(proxy.port, scheme, "--connect-timeout", units(10))
     what = f"no answer to CONNECT {EDGE}:80"
     if scheme == "https":
         what = "TLS: handshake not finished"
