@@ -65,18 +65,23 @@ async def _read_request(
         RemoteProtocolError: there is none; what to answer waits in ``machine``.
     """
     user = ""
+    request: Request | None = None
     while True:
-        for event in machine.events_received():
-            if isinstance(event, Request):
-                return event
-            user = event.user
-            await _log_in(machine, event, accounts)
+        while events := machine.events_received():  # one brings the next
+            for event in events:
+                if isinstance(event, Request):
+                    request = event
+                else:
+                    user = event.user
+                    await _log_in(machine, event, accounts)
         if machine.error is not None:
             text = f" ({user!r})" if user else ""
             raise RemoteProtocolError(machine.error.reason + text)
         answer = _taken(machine)
         if answer and inbox.transport is not None:
             inbox.transport.write(answer)
+        if request is not None:
+            return request
         data = await inbox.receive()
         if data:
             machine.receive_data(data)
