@@ -14,7 +14,7 @@ def pass_on(track: Track, encoded: bytes) -> Packet | None:
     return track.receive(encoded[0], encoded[1:])
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.data(), st.booleans())
 def test_no_lawful_course_is_a_fault(choices: st.DataObject, is_extended: bool) -> None:
     """Whatever two ends do in turn, with packets on their way, both understand it."""
