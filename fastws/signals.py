@@ -11,6 +11,9 @@ from types import FrameType
 
 from fastws.workers import DRAIN, RELOAD, RESET
 
+_RELOAD_REST = 0.2
+"""Seconds from one reload to the next: a storm of SIGHUP must not stop the loop."""
+
 
 class Signals:
     """What signals ask for: a drain, then a reset; SIGHUP reads files again.
@@ -28,6 +31,8 @@ class Signals:
         self.second = asyncio.Event()
         self._reload = reload
         self._loop = asyncio.get_running_loop()
+        self._reload_from = 0.0  # no reload before
+        self._is_reload_due = False
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._stop)
@@ -47,7 +52,24 @@ class Signals:
         (self.second if self.first.is_set() else self.first).set()
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        self._in_loop(self._reload)
+        self._in_loop(self._reload_soon)
+
+    def _reload_soon(self) -> None:
+        """Reload now, or once for all who ask during the rest."""
+        if not self._is_reload_due:
+            self._is_reload_due = True
+            now = self._loop.time()
+            if now >= self._reload_from:
+                self._reload_now()
+            else:
+                self._loop.call_at(self._reload_from, self._reload_now)
+
+    def _reload_now(self) -> None:
+        self._is_reload_due = False
+        try:
+            self._reload()
+        finally:
+            self._reload_from = self._loop.time() + _RELOAD_REST
 
 
 class WorkerSignals(Signals):
@@ -78,7 +100,7 @@ class WorkerSignals(Signals):
         if RESET in orders:
             self.second.set()
         if RELOAD in orders:
-            self._reload()
+            self._reload_soon()
 
 
 @contextmanager
