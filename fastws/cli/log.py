@@ -23,7 +23,16 @@ _COLOURS = {
     logging.CRITICAL: "\x1b[31m",
 }
 _RESET = "\x1b[0m"
+_LONGEST = 4000
+"""Characters of a message: peers may send a status reason of 16 KiB."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+def shorten(text: str) -> str:
+    """Cut a message that a peer made long, and say how long it was."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}… ({len(text)} characters)"
 
 
 def one_line(text: str) -> str:
@@ -62,7 +71,8 @@ class HumanFormatter(logging.Formatter):
         if colour:
             level = f"{colour}{level}{_RESET}"
         millis = int(record.created * 1000) % 1000
-        line = f"{self._stamp}.{millis:03d} {level} {one_line(record.getMessage())}"
+        message = one_line(shorten(record.getMessage()))
+        line = f"{self._stamp}.{millis:03d} {level} {message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -78,7 +88,7 @@ class JsonFormatter(logging.Formatter):
             "time": f"{stamp}.{millis:03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": shorten(record.getMessage()),
         }
         for name, value in vars(record).items():
             if name not in _STANDARD and name not in entry:

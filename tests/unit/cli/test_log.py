@@ -75,6 +75,19 @@ def test_peer_cannot_forge_a_line_or_drive_the_terminal() -> None:
     assert stream.getvalue().count("\n") == 1
 
 
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_peer_cannot_fill_the_log_with_one_line(form: str) -> None:
+    stream = io.StringIO()
+    log.setup("info", form, stream)
+    logging.getLogger("fastws.x").info("%s", "a" * 4000)
+    logging.getLogger("fastws.x").info("%s", "a" * 4001)
+    whole, cut = stream.getvalue().splitlines()
+    assert "a" * 4000 in whole
+    assert "characters" not in whole
+    assert "a" * 4001 not in cut
+    assert "(4001 characters)" in cut
+
+
 def test_traceback_follows_its_line() -> None:
     stream = logged("info", "human")
     try:
