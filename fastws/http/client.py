@@ -85,13 +85,13 @@ class ClientConnection:
         Raises:
             RemoteProtocolError: the start of the body is broken; nothing was sent.
         """
+        writer = BodyWriter(extent)
+        data = head + writer.encode(body.take())
         self.requests += 1
         self.upload_error = None
         self._received = self.channel.received
         self._keeps_alive = False  # until the answer says so
         self._answer = None
-        writer = BodyWriter(extent)
-        data = head + writer.encode(body.take())
         if body.is_complete:
             self.channel.write(data + writer.finish(clean_trailers(body.trailers)))
         else:
@@ -144,8 +144,9 @@ class ClientConnection:
 
     async def aclose(self) -> None:
         """End it, in order where nothing is open; wait for the upload's end."""
-        upload = self.upload
-        if self.is_usable or (upload is None and not self.channel.leftover):
+        upload, answer = self.upload, self._answer
+        is_open = self.requests and (answer is None or not answer.is_complete)
+        if upload is None and not is_open:
             self.channel.close()
         else:
             self.abort()

@@ -144,7 +144,8 @@ class Exchange:
             The two streams, client first, if both now speak another protocol.
 
         Raises:
-            RemoteProtocolError: the answer is wrong or was cut off.
+            RemoteProtocolError: the answer is wrong or was cut off; without an
+                ``http_status``.
         """
         request = self.request
         if self._got is None:
@@ -155,7 +156,8 @@ class Exchange:
                 return self._switch(head, up)
             fields = self._answer_fields(head)
             await request.relay(head.status or 0, head.reason, fields, body)
-        except LocalProtocolError as error:
+        except (LocalProtocolError, RemoteProtocolError) as error:
+            # Whatever a reader would answer with: this is the server's fault.
             raise RemoteProtocolError(str(error)) from None
         finally:
             request.channel.on_lost = None
@@ -179,7 +181,7 @@ class Exchange:
             raise RemoteProtocolError("the server changed the protocol unasked")
         fields = end_to_end(head)
         fields += [("Upgrade", protocols), ("Connection", "Upgrade")]
-        self.request.send_interim(101, fields)
+        self.request.send_interim(101, fields, head.reason)
         return self.request.take(), up.take()
 
     def _answer_fields(self, head: Head) -> list[tuple[str, str]]:
@@ -198,7 +200,8 @@ class Exchange:
         if head.status == 100 and self._was_continued:
             return  # the client had one from us
         with contextlib.suppress(LocalProtocolError):  # it is not the answer
-            self.request.send_interim(head.status or 100, end_to_end(head))
+            fields = end_to_end(head)
+            self.request.send_interim(head.status or 100, fields, head.reason)
 
     def _continue(self) -> None:
         if self.request.expects_continue:

@@ -86,10 +86,12 @@ class Request:
             and head.has_token("expect", "100-continue")
         )
 
-    def send_interim(self, status: int, headers: HeaderList = ()) -> None:
+    def send_interim(
+        self, status: int, headers: HeaderList = (), reason: str | None = None
+    ) -> None:
         """Send an answer before the answer; HTTP/1.0 has none of these."""
         if self.head.version == "1.1" and not self.has_started:
-            self.channel.write(build_head(status, headers))
+            self.channel.write(build_head(status, headers, reason=reason))
             if status == 100:
                 self.expects_continue = False
 

@@ -4,16 +4,23 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from fastws.exceptions import DialError
 from fastws.net.copy import copy_bidirectional
 from fastws.net.dial import Dialer
 from fastws.net.stream import ByteStream, Hold, Kind, kind_of
-from fastws.proxy.http import DEFAULTS, Connect, HttpSettings, serve_http
+from fastws.proxy.http import DEFAULTS, Connect, HttpProxy, HttpSettings, serve_http
 from fastws.proxy.visit import ProxyOptions
 from tests.support.servers import eventually
 from tests.support.timing import SHORT
+
+GET = b"GET http://a.test/x?y HTTP/1.1\r\nHost: a.test\r\n\r\n"
+GET_UP = b"GET /x?y HTTP/1.1\r\nHost: a.test\r\n\r\n"
+POST = b"POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc"
+POST_UP = POST.replace(b"http://a.test", b"", 1)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 Script = Callable[["Talk"], Awaitable[None]]
 
@@ -59,6 +66,9 @@ class Talk:
         self.writer.write_eof()
 
     def reset(self) -> None:
+        """End it by a reset, unless the other side was first."""
+        if self.writer.transport.is_closing():
+            return
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER: on, 0 s
         self.writer.transport.abort()
@@ -150,6 +160,7 @@ class Proxy:
         log: of all connections.
         origins: where requests go.
         connects: CONNECTs handed back, not answered.
+        running: the connections that are being served.
     """
 
     def __init__(
@@ -159,7 +170,8 @@ class Proxy:
         self.origins = origins
         self.connects: asyncio.Queue[Connect] = asyncio.Queue()
         self._options = options
-        self._settings = settings
+        self.running: set[HttpProxy] = set()
+        self._settings = replace(settings, connections=self.running)
         self._tasks: set[asyncio.Task[None]] = set()
         self.clients: list[Talk] = []
         self._server: asyncio.Server | None = None
@@ -207,6 +219,11 @@ class Proxy:
         self.clients.append(talk)
         return talk
 
+    def cancel(self) -> None:
+        """Cancel whatever serves a connection."""
+        for task in self._tasks:
+            task.cancel()
+
     async def close(self) -> None:
         """All connections end by themselves once their clients have gone."""
         assert self._server is not None
@@ -241,3 +258,18 @@ def answering(*exchanges: tuple[bytes, bytes]) -> Script:
             assert await talk.rest() == b""
 
     return script
+
+
+async def converse(request: bytes, up: bytes, reply: bytes, answer: bytes) -> None:
+    """One request to ``a.test``, each side exactly as given."""
+    async with proxy() as serving:
+        await serving.origins.add("a.test", answering((up, reply)))
+        client = await serving.client()
+        await client.send(request)
+        await client.expect(answer)
+
+
+async def refused(client: Talk) -> bytes:
+    """The status line of an answer that ends the connection, and its body."""
+    answer = await client.rest()
+    return answer.partition(b"\r\n")[0] + b" | " + answer.rpartition(b"\r\n\r\n")[2]
