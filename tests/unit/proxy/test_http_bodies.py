@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.support.http import GET, Talk, proxy
+from tests.support.http import GET, OK, Script, Talk, proxy
 from tests.support.servers import both_loops, eventually, run_on
-from tests.support.timing import UNIT
+from tests.support.timing import LONG
 
 
 @both_loops
@@ -86,51 +86,92 @@ def test_answer_before_the_body_has_come(loop_name):
 
 
 SIZE = 24 * 1024 * 1024
+BLOCK = bytes(range(256)) * 256
+
+
+def bulk(*, chunked: bool) -> Script:
+    """An origin that sends ``SIZE`` bytes as fast as it can."""
+    head = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % SIZE
+
+    async def origin(talk: Talk) -> None:
+        await talk.head()
+        await talk.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+        for _ in range(SIZE // len(BLOCK)):
+            talk.writer.write(b"10000\r\n" + BLOCK + b"\r\n" if chunked else BLOCK)
+            await talk.writer.drain()
+        talk.writer.write(b"0\r\n\r\n" if chunked else b"")
+        await talk.rest()
+
+    return origin
+
+
+async def read_bulk(talk: Talk, *, chunked: bool) -> None:
+    """Read and check what ``bulk`` sends."""
+    head = await talk.head()
+    assert (b"\r\nTransfer-Encoding: chunked\r\n" in head) is chunked
+    total = 0
+    while total < SIZE:
+        if chunked:
+            size = int(await talk.reader.readuntil(b"\r\n"), 16)
+            data = (await talk.reader.readexactly(size + 2))[:-2]
+        else:
+            data = await talk.reader.read(1 << 18)
+        start = total % 256
+        times = len(data) // len(BLOCK) + 2
+        assert data == (BLOCK * times)[start : start + len(data)]
+        total += len(data)
 
 
 @both_loops
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_slow_reader_stops_the_origin(loop_name, chunked):
     """Memory: what is read and not passed on is bounded; all of it arrives."""
-    block = bytes(range(256)) * 256
-    framed = b"10000\r\n" + block + b"\r\n" if chunked else block
-    head = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % SIZE
+
+    async def main():
+        async with proxy() as serving:
+            await serving.origins.add("a.test", bulk(chunked=chunked))
+            client = await serving.client()
+            client.writer.transport.pause_reading()
+            await client.send(GET)
+            (running,) = await eventually(lambda: serving.running)
+            up = await eventually(lambda: running._up)
+            down = running._server.channel
+            await eventually(lambda: down.is_full and not up.channel._is_reading)
+            assert up.channel.leftover == b""
+            assert 0 < down.transport.get_write_buffer_size() < 320 * 1024
+            client.writer.transport.resume_reading()
+            await read_bulk(client, chunked=chunked)
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_slow_origin_stops_the_client(loop_name):
+    start = b"PUT http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n"
+    data = BLOCK * (SIZE // len(BLOCK))
+    reading = asyncio.Event()
 
     async def origin(talk: Talk) -> None:
+        talk.writer.transport.pause_reading()
+        await asyncio.wait_for(reading.wait(), LONG)
+        talk.writer.transport.resume_reading()
         await talk.head()
-        await talk.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
-        for _ in range(SIZE // len(block)):
-            talk.writer.write(framed)
-            await talk.writer.drain()
-        await talk.send(b"0\r\n\r\n" if chunked else b"")
+        assert await asyncio.wait_for(talk.reader.readexactly(SIZE), LONG) == data
+        await talk.send(OK)
         await talk.rest()
 
     async def main():
         async with proxy() as serving:
             await serving.origins.add("a.test", origin)
             client = await serving.client()
-            client.writer.transport.pause_reading()
-            await client.send(GET)
+            client.writer.write(start % SIZE + data)
             (running,) = await eventually(lambda: serving.running)
             up = await eventually(lambda: running._up)
-            await eventually(lambda: running._server.channel.is_full)
-            await asyncio.sleep(2 * UNIT)
-            assert len(up.channel.leftover) == 0
-            held = running._server.channel.transport.get_write_buffer_size()
-            assert 0 < held < 320 * 1024
-            client.writer.transport.resume_reading()
-            await client.head()
-            total = 0
-            while total < SIZE:
-                if chunked:
-                    size = int(await client.reader.readuntil(b"\r\n"), 16)
-                    data = (await client.reader.readexactly(size + 2))[:-2]
-                else:
-                    data = await client.reader.read(1 << 18)
-                at = total % 256
-                assert (
-                    data == (block * (len(data) // len(block) + 2))[at : at + len(data)]
-                )
-                total += len(data)
+            down = running._server.channel
+            await eventually(lambda: up.channel.is_full and not down._is_reading)
+            assert down.leftover == b""
+            assert 0 < up.channel.transport.get_write_buffer_size() < 320 * 1024
+            reading.set()
+            await client.expect(OK)
 
     run_on(loop_name, main())
