@@ -1,0 +1,225 @@
+"""fastws proxy: where it may lead, its life, forwards and other proxies."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastws.http.password import hash_password
+from tests.support.asking import (
+    NO_LOGIN,
+    Associated,
+    basic,
+    connect_head,
+    connect_status,
+    get,
+    reply,
+    request,
+    socks_code,
+)
+from tests.support.certs import certs, plain_client_context
+from tests.support.cli import Fastws, run_fastws
+from tests.support.datagrams import UdpService, is_silent
+from tests.support.origin import Origin, forward_proxy, read_answer, read_head
+from tests.support.servers import free_port
+from tests.support.services import (
+    Service,
+    ask,
+    connect,
+    echo,
+    pump_through,
+    read_exactly,
+    read_to_end,
+)
+from tests.support.timing import LONG, UNIT
+
+pytestmark = pytest.mark.e2e
+
+SIZE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with Service(echo) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    with Origin() as running:
+        yield running
+
+
+# -- where it may lead ---------------------------------------------------------------
+
+
+def test_open_proxy_refuses_to_start() -> None:
+    for listen in (":0", "0.0.0.0:0"):
+        ended = run_fastws("proxy", listen)
+        assert ended.returncode == 78
+        assert "LISTEN: others than this machine could use the proxy" in ended.stderr
+
+
+def test_private_destinations_are_refused_to_a_network(
+    service: Service, origin: Origin
+) -> None:
+    """CONNECT, SOCKS5, plain requests and datagrams; the refusal says why."""
+    with forward_proxy("--no-auth", listen="0.0.0.0:0") as proxy:
+        for host in ("127.0.0.1", "localhost", "127.1"):
+            assert connect_status(proxy, f"{host}:{service.port}") == 403
+        proxy.wait_for(r"127\.0\.0\.1 is loopback, and no --allow names it")
+        for host in ("127.0.0.1", "localhost", "::ffff:127.0.0.1", "0.0.0.0"):
+            assert socks_code(proxy, host, service.port) == 2
+        with connect(proxy.port) as sock:
+            sock.sendall(get(origin.port))
+            assert read_head(sock)[0] == 403
+        proxy.mark = len(proxy.lines)
+        with UdpService() as udp:
+            with Associated(proxy) as client:
+                client.send("127.0.0.1", udp.port, b"denied")
+                client.send("localhost", udp.port, b"denied")
+                assert is_silent(client.udp, UNIT)
+            line = proxy.wait_for("socks5 udp ")
+            assert "2 denied (" in line
+            assert "--allow" in line
+            assert udp.seen == []
+
+
+def test_rules_open_and_close(service: Service) -> None:
+    other = free_port()
+    rules = ("--allow", f"127.0.0.1:{service.port}", "--deny", "*.bad.example")
+    with forward_proxy("--no-auth", *rules, listen="0.0.0.0:0") as proxy:
+        assert socks_code(proxy, "127.0.0.1", service.port) == 0
+        assert socks_code(proxy, "127.0.0.1", other) == 2
+        assert socks_code(proxy, "x.bad.example", service.port) == 2
+        proxy.wait_for(r"x\.bad\.example:\d+: forbidden: --deny \*\.bad\.example")
+
+
+def test_rules_hold_on_loopback_too(service: Service) -> None:
+    with forward_proxy("--deny", "private") as proxy:
+        assert socks_code(proxy, "127.0.0.1", service.port) == 2
+    ended = run_fastws("proxy", "127.0.0.1:0", "--deny", "10.0.0.1/8")
+    assert ended.returncode == 2
+    assert "cuts its address; write 10.0.0.0/8" in ended.stderr
+
+
+# -- life ----------------------------------------------------------------------------
+
+
+def test_users_are_read_again(tmp_path: Path, service: Service) -> None:
+    path = tmp_path / "users.txt"
+    path.write_text(f"old:{hash_password('pw', bytes(16))}\n", "utf-8")
+    where = f"127.0.0.1:{service.port}"
+    with forward_proxy("--users", str(path)) as proxy:
+        assert connect_status(proxy, where, basic("old:pw")) == 200
+        path.write_text(f"new:{hash_password('pw', bytes(16))}\n", "utf-8")
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_for("users reloaded", LONG)
+        assert connect_status(proxy, where, basic("old:pw")) == 407
+        assert connect_status(proxy, where, basic("new:pw")) == 200
+
+
+def test_broken_users_file_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "users.txt"
+    path.write_text("alice:secret\n", "utf-8")
+    ended = run_fastws("proxy", "127.0.0.1:0", "--users", str(path))
+    assert ended.returncode == 78
+    assert f"--users {path}: line 1: no $scrypt$" in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_drain_lets_idle_clients_go_and_streams_end(
+    service: Service, origin: Origin
+) -> None:
+    with forward_proxy() as proxy:
+        with connect(proxy.port) as idle, connect(proxy.port) as busy:
+            idle.sendall(get(origin.port))
+            assert read_answer(idle)[0] == 200
+            busy.sendall(connect_head(f"127.0.0.1:{service.port}"))
+            assert read_head(busy)[0] == 200
+            proxy.signal(signal.SIGTERM)
+            assert read_to_end(idle) == b""
+            assert ask(busy, b"still here") == b"still here"
+            busy.shutdown(socket.SHUT_WR)
+            assert read_to_end(busy) == b""
+        assert proxy.wait() == 0
+
+
+def test_log_has_a_line_for_each_connection(service: Service) -> None:
+    with forward_proxy() as proxy:
+        with connect(proxy.port) as sock:
+            sock.sendall(NO_LOGIN + request("127.0.0.1", service.port) + b"12345")
+            read_exactly(sock, 2)
+            reply(sock)
+            assert read_exactly(sock, 5) == b"12345"
+        line = proxy.wait_for(f"socks5 127.0.0.1:{service.port} id=")
+        assert " in=5 out=5 " in line
+
+
+def test_tls_on_listen(service: Service) -> None:
+    with forward_proxy("--cert", certs().server) as proxy:
+        with connect(proxy.port) as sock:
+            context = plain_client_context()
+            with context.wrap_socket(sock, server_hostname="localhost") as tls:
+                tls.sendall(connect_head(f"127.0.0.1:{service.port}"))
+                assert read_head(tls)[0] == 200
+                assert ask(tls, b"hello") == b"hello"
+
+
+# -- forwards and other proxies -------------------------------------------------------
+
+
+def test_forward_needs_no_listen(service: Service) -> None:
+    target = f"127.0.0.1:{service.port}"
+    with Fastws("proxy", "--forward", f"127.0.0.1:0={target}") as proxy:
+        with connect(proxy.port) as sock:
+            assert ask(sock, b"hello") == b"hello"
+        proxy.wait_for(f"forward {target} id=")
+
+
+def test_forwards_stand_beside_the_proxy(service: Service, origin: Origin) -> None:
+    port = free_port()
+    target = f"127.0.0.1:{service.port}"
+    options = ("--forward", f"{port}={target}", "--user", "alice:pw")
+    with forward_proxy(*options) as proxy:
+        proxy.wait_for(f"proxy on 127.0.0.1:{port}", LONG, 0)
+        with connect(port) as sock:
+            assert ask(sock, b"hello") == b"hello"
+        where = f"127.0.0.1:{origin.port}"
+        assert connect_status(proxy, where) == 407
+        assert connect_status(proxy, where, basic("alice:pw")) == 200
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+def test_d11_second_level_proxy(service: Service, origin: Origin, scheme: str) -> None:
+    cert = ("--cert", certs().server) if scheme == "https" else ()
+    with forward_proxy("--user", "alice:p@ss", *cert) as far:
+        url = f"{scheme}://alice:p%40ss@localhost:{far.port}"
+        ca = ("--proxy-ca", certs().ca) if scheme == "https" else ()
+        with forward_proxy("--via", url, *ca) as near:
+            assert f"through {scheme}://localhost:{far.port}, TLS" in near.lines[0]
+            assert "p@ss" not in near.text
+            with connect(near.port) as sock:
+                sock.sendall(connect_head(f"127.0.0.1:{service.port}"))
+                assert read_head(sock)[0] == 200
+                pump_through(sock, SIZE, 3)
+            with connect(near.port) as sock:
+                sock.sendall(get(origin.port, "127.0.0.1", "/far"))
+                assert read_answer(sock)[1]["path"] == "/far"
+            assert socks_code(near, "127.0.0.1", service.port) == 0
+            socks = scheme.startswith("socks")
+            assert socks_code(near, "127.0.0.1", free_port()) == (5 if socks else 1)
+            assert socks_code(near, "127.0.0.1", 80, command=3) == 7
+            far.wait_for(f"{'socks5' if socks else 'connect'} 127.0.0.1:")
+
+
+def test_d11_rules_hold_before_another_proxy_is_asked(service: Service) -> None:
+    with forward_proxy() as far:
+        via = ("--via", f"socks5h://127.0.0.1:{far.port}", "--no-auth")
+        with forward_proxy(*via, listen="0.0.0.0:0") as near:
+            assert socks_code(near, "127.0.0.1", service.port) == 2
+        via = ("--via", f"socks5://127.0.0.1:{far.port}", "--no-auth")
+        with forward_proxy(*via, listen="0.0.0.0:0") as near:
+            assert socks_code(near, "localhost", service.port) == 2
