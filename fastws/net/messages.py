@@ -81,7 +81,6 @@ class MessageLink(asyncio.BufferedProtocol):
         "_keys",
         "_max_incoming",
         "_max_payload",
-        "_memory",
         "_next_ping",
         "_options",
         "_owner",
@@ -130,8 +129,7 @@ class MessageLink(asyncio.BufferedProtocol):
         if options.max_message - overhead > 65535:
             overhead += 6
         self._max_payload = options.max_message - overhead
-        self._memory = _memory_of(self.loop)
-        self._view = memoryview(self._memory)
+        self._view = memoryview(_memory_of(self.loop))
         self._partial: bytearray | None = None
         self._text: Utf8Validator | None = None
         self._pong: bytes | None = None
@@ -173,8 +171,8 @@ class MessageLink(asyncio.BufferedProtocol):
 
     # -- reading -------------------------------------------------------------------
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._memory
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view  # TLS of the stock loop reads into slices of it
 
     def buffer_updated(self, nbytes: int) -> None:
         self.reads += 1

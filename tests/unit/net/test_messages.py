@@ -378,3 +378,22 @@ def test_pings_go_out_and_silence_kills(loop_name: str) -> None:
             assert owner.ticks
 
     run_on(loop_name, main())
+
+
+# -- memory ----------------------------------------------------------------------------
+
+
+def test_slices_of_the_read_buffer_are_its_memory() -> None:
+    """The stock loop's TLS reads a second record of a turn into a slice."""
+
+    async def main() -> None:
+        async with linked() as (link, owner, wire):
+            behind = link.get_buffer(-1)[6:]
+            data = frame(BINARY, b"one", key=bytes(4)) + frame(BINARY, key=bytes(4))
+            link.get_buffer(-1)[:6] = data[:6]
+            behind[: len(data) - 6] = data[6:]
+            link.buffer_updated(len(data))
+            assert owner.messages == [(b"one", False), (b"", False)]
+            await wire.close(1000)
+
+    run_on("asyncio", main())
