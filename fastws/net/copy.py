@@ -168,7 +168,7 @@ class Copy:
         self.wake()
 
     def blame(self, end: End, reason: str) -> None:
-        """The copy does not end in order, because of ``end``; the first reason stays."""
+        """The copy does not end in order because of ``end``; a first reason stays."""
         if not self.reason:
             self.reason = f"{'ab'[end is self.b]}: {reason}"
 
