@@ -9,14 +9,13 @@ import pytest
 
 from fastws.cli.main import cli
 from fastws.cli.options import ModeCommand
-from fastws.config.pairs import expand
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = [path for path in sorted((ROOT / "examples").rglob("*")) if path.is_file()]
 PROCESS = ("log_level", "log_format", "workers")
 START = re.compile(
-    r"(?:^|[\s'\"/=])fastws ((?:stw|wts|websockify|ws-proxy|hash-password) [^#|>]*)"
+    r"(?:^|[\s'\"/=])fastws ((?:stw|wts|proxy|websockify|ws-proxy|hash-password) [^#|>]*)"
 )
 
 
@@ -59,5 +58,5 @@ def test_command_line(name: str, text: str) -> None:
         pairs = values.pop("also", ())
         with ctx:
             more = command.prepare(ctx, values, process)
-            specs = expand(command.spec(ctx, values, more), pairs)
+            specs = command.specs(ctx, values, more, pairs)
         assert len(specs) == 1 + len(pairs)
