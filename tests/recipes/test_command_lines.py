@@ -15,7 +15,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = [path for path in sorted((ROOT / "examples").rglob("*")) if path.is_file()]
 PROCESS = ("log_level", "log_format", "workers")
 START = re.compile(
-    r"(?:^|[\s'\"/=])fastws ((?:stw|wts|proxy|websockify|ws-proxy|hash-password) [^#|>]*)"
+    r"(?:^|[\s'\"/=])fastws "
+    r"((?:stw|wts|proxy|websockify|ws-proxy|hash-password) [^#|>]*)"
 )
 
 
