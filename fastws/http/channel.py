@@ -14,7 +14,7 @@ from fastws.http.rewrite import clean_trailers
 from fastws.net import sockopt
 from fastws.net.ends import needs_rereads
 from fastws.net.stream import ByteStream, Hold, Kind
-from fastws.wire.body import BodyReader, BodyWriter, Extent
+from fastws.wire.body import BodyReader, BodyWriter, Extent, Piece
 from fastws.wire.head import Head
 from fastws.wire.http1 import HeadReader
 
@@ -204,6 +204,11 @@ class Channel(Hold):
             self.sent += len(data)
             transport.write(data)
 
+    def write_pieces(self, pieces: list[Piece]) -> None:
+        """Send them as one; a single one is not copied."""
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.write(bytes(data))
+
     async def drain(self) -> bool:
         """Wait until all is sent; ``False`` when the connection is gone."""
         while self._is_full and not self.lost:
@@ -329,7 +334,7 @@ class Body:
         """Read nothing ahead until more is asked for."""
         self._channel.pause()
 
-    def take(self) -> bytes:
+    def take(self) -> list[Piece]:
         """What is here already; may be empty.
 
         Raises:
@@ -337,12 +342,12 @@ class Body:
         """
         channel = self._channel
         if self.is_complete or not channel.leftover:
-            return b""
+            return []
         data, channel.leftover = channel.leftover, b""
         return self._receive(data)
 
-    async def read(self) -> bytes:
-        """Wait for more; ``b""`` once it is complete.
+    async def read(self) -> list[Piece]:
+        """Wait for more; nothing once it is complete.
 
         Raises:
             RemoteProtocolError: the framing is broken, or the body was cut off.
@@ -355,9 +360,9 @@ class Body:
             payload = self._receive(data)
             if payload:
                 return payload
-        return b""
+        return []
 
-    def _receive(self, data: bytes) -> bytes:
+    def _receive(self, data: bytes) -> list[Piece]:
         self.was_read = True
         reader = self._reader
         payload = reader.receive_data(data)
@@ -366,7 +371,9 @@ class Body:
         return payload
 
 
-async def relay(body: Body, sink: Channel, writer: BodyWriter, data: bytes) -> bool:
+async def relay(
+    body: Body, sink: Channel, writer: BodyWriter, pieces: list[Piece]
+) -> bool:
     """Send the rest of a message, as its body arrives.
 
     Small messages are one write. While the sink has no room nothing is read.
@@ -375,7 +382,7 @@ async def relay(body: Body, sink: Channel, writer: BodyWriter, data: bytes) -> b
         body: read to its end.
         sink: written to.
         writer: puts the framing around what comes.
-        data: goes out first: the head, and what was taken of the body, encoded.
+        pieces: go out first: the head, and what was taken of the body, encoded.
 
     Returns:
         ``False`` when the sink is gone; the body may be incomplete then.
@@ -386,12 +393,13 @@ async def relay(body: Body, sink: Channel, writer: BodyWriter, data: bytes) -> b
     """
     while True:
         if body.is_complete:
-            sink.write(data + writer.finish(clean_trailers(body.trailers)))
+            end = writer.finish(clean_trailers(body.trailers))
+            sink.write_pieces([*pieces, end] if end else pieces)
             return await sink.drain()
-        sink.write(data)
+        sink.write_pieces(pieces)
         if sink.is_full:
             body.pause()
             await sink.drain()
         if sink.lost:
             return False
-        data = writer.encode(await body.read())
+        pieces = writer.encode(await body.read())

@@ -13,7 +13,7 @@ from fastws.exceptions import RemoteProtocolError
 from fastws.http.channel import Body, Channel, relay
 from fastws.http.rewrite import clean_trailers
 from fastws.net.stream import ByteStream
-from fastws.wire.body import BodyWriter, Extent, response_extent
+from fastws.wire.body import BodyWriter, Extent, Piece, response_extent
 from fastws.wire.head import Head
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -86,21 +86,24 @@ class ClientConnection:
             RemoteProtocolError: the start of the body is broken; nothing was sent.
         """
         writer = BodyWriter(extent)
-        data = head + writer.encode(body.take())
+        pieces = [head, *writer.encode(body.take())]
         self.requests += 1
         self.upload_error = None
         self._received = self.channel.received
         self._keeps_alive = False  # until the answer says so
         self._answer = None
         if body.is_complete:
-            self.channel.write(data + writer.finish(clean_trailers(body.trailers)))
+            pieces.append(writer.finish(clean_trailers(body.trailers)))
+            self.channel.write_pieces(pieces)
         else:
-            sending = self._upload(body, writer, data)
+            sending = self._upload(body, writer, pieces)
             self.upload = self._loop.create_task(sending)
 
-    async def _upload(self, body: Body, writer: BodyWriter, data: bytes) -> None:
+    async def _upload(
+        self, body: Body, writer: BodyWriter, pieces: list[Piece]
+    ) -> None:
         try:
-            await relay(body, self.channel, writer, data)
+            await relay(body, self.channel, writer, pieces)
         except RemoteProtocolError as error:
             self.upload_error = error
             self.channel.reset()  # never looks like the end of a body

@@ -137,10 +137,10 @@ class Request:
             chunks = self.head.version == "1.1"
             extent = Extent(Framing.CHUNKED if chunks else Framing.CLOSE)
         writer = BodyWriter(extent)
-        payload = writer.encode(body.take())
+        pieces = writer.encode(body.take())
         head = self._build_head(status, headers, extent, reason)
         self.has_started = True
-        if await relay(body, self.channel, writer, head + payload):
+        if await relay(body, self.channel, writer, [head, *pieces]):
             self.is_answered = True
 
     def take(self) -> ByteStream:
@@ -327,7 +327,7 @@ class ServerConnection:
         try:
             with Deadline(self._loop, self._options.linger, True):
                 while not body.is_complete and skipped < _UNREAD_MAX:
-                    skipped += len(await body.read())
+                    skipped += sum(map(len, await body.read()))
         except (TimeoutError, RemoteProtocolError):
             return False
         return body.is_complete

@@ -8,6 +8,7 @@ piece and wants to parse the head too.
 """
 
 import re
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -21,6 +22,11 @@ MAX_CHUNK_LINE = 4096
 
 MAX_EXTENSIONS = 16 * 1024
 """Bytes of all chunk extensions of a body (RFC 9112 section 7.1.1)."""
+
+_FEW = 4096  # bytes up to which copying costs no more than a view
+
+Piece = bytes | memoryview
+"""Some payload; a view is of memory that nobody changes."""
 
 _MAX_DIGITS = 18  # of a Content-Length: below 2**63, as counters elsewhere have it
 
@@ -137,7 +143,8 @@ class _State(Enum):
 class BodyReader:
     """Takes the framing off one body. One task at a time.
 
-    Memory: an unfinished line; payload is handed out with the call that brought it.
+    Memory: an unfinished line; payload is handed out with the call that brought it,
+    large pieces as views of what came.
 
     Args:
         extent: how the body ends.
@@ -169,12 +176,12 @@ class BodyReader:
         self.leftover = b""
         self.trailers: list[tuple[str, str]] = []
 
-    def receive_data(self, data: bytes) -> bytes:
-        """Return the payload in the next bytes; may be empty.
+    def receive_data(self, data: bytes) -> list[Piece]:
+        """Return the payload in the next bytes, in order; may be empty.
 
         Args:
-            data: at least 1 byte, copied or returned as it is; not to be called
-                again once the body is complete.
+            data: at least 1 byte, retained by the pieces; not to be called again
+                once the body is complete.
 
         Raises:
             RemoteProtocolError: the framing is broken, ``http_status`` is 400; the
@@ -182,18 +189,16 @@ class BodyReader:
         """
         if self._framing is Framing.LENGTH:
             size = len(data)
-            if size < self._left:
-                self._left -= size
-                return data
-            left, self._left = self._left, 0
-            self.is_complete = True
-            if size == left:
-                return data
+            left = self._left
+            self._left = max(left - size, 0)
+            self.is_complete = size >= left
+            if size <= left:
+                return [data]
             self.leftover = data[left:]
-            return data[:left]
+            return [data[:left]]
         if self._framing is Framing.CHUNKED:
             return self._receive_chunks(data)
-        return data
+        return [data]
 
     def receive_eof(self) -> None:
         """The peer sends nothing more: the end of a close-delimited body.
@@ -206,16 +211,18 @@ class BodyReader:
         if not self.is_complete:
             raise RemoteProtocolError("the body was cut off", http_status=400)
 
-    def _receive_chunks(self, data: bytes) -> bytes:
+    def _receive_chunks(self, data: bytes) -> list[Piece]:
         if self._held:
             data = self._held + data
             self._held = b""
-        payload: list[bytes] = []
+        payload: list[Piece] = []
+        view = memoryview(data)
         at, size = 0, len(data)
         while at < size and not self.is_complete:
             if self._state is _State.DATA:
                 taken = min(self._left, size - at)
-                payload.append(data[at : at + taken])
+                few = taken < _FEW
+                payload.append((data if few else view)[at : at + taken])
                 at += taken
                 self._left -= taken
                 if not self._left:
@@ -230,7 +237,7 @@ class BodyReader:
             at = end + 2
         if self.is_complete:
             self.leftover = data[at:]
-        return payload[0] if len(payload) == 1 else b"".join(payload)
+        return payload
 
     def _receive_line(self, line: bytes) -> None:
         if self._state is _State.SIZE:
@@ -282,9 +289,10 @@ class BodyReader:
         return RemoteProtocolError(reason, http_status=status)
 
 
-def encode_chunk(data: bytes) -> bytes:
-    """One chunk around ``data``; nothing around nothing, which would be the end."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+def encode_chunk(pieces: Sequence[Piece]) -> list[Piece]:
+    """One chunk around ``pieces``; nothing around nothing, which would be the end."""
+    size = sum(map(len, pieces))
+    return [b"%x\r\n" % size, *pieces, b"\r\n"] if size else []
 
 
 def encode_end(trailers: HeaderList = ()) -> bytes:
@@ -309,19 +317,19 @@ class BodyWriter:
         self._framing = extent.framing
         self._left = extent.length
 
-    def encode(self, data: bytes) -> bytes:
+    def encode(self, pieces: Sequence[Piece]) -> list[Piece]:
         """What to write for the next payload, which may be empty.
 
         Raises:
             LocalProtocolError: it is more than was announced.
         """
         if self._framing is Framing.CHUNKED:
-            return encode_chunk(data)
+            return encode_chunk(pieces)
         if self._framing is not Framing.CLOSE:
-            self._left -= len(data)
+            self._left -= sum(map(len, pieces))
             if self._left < 0:
                 raise LocalProtocolError("the body is longer than announced")
-        return data
+        return list(pieces)
 
     def finish(self, trailers: HeaderList = ()) -> bytes:
         """What to write at the end; trailers need chunks, and are dropped else.

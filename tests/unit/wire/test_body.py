@@ -143,7 +143,7 @@ def read(extent: Extent, data: bytes, cuts: list[int]) -> tuple[bytes, BodyReade
             reader.leftover += data[start:end]
         elif end > start:
             assert reader.leftover == b""
-            payload += reader.receive_data(data[start:end])
+            payload += b"".join(reader.receive_data(data[start:end]))
         start = end
     return payload, reader
 
@@ -165,8 +165,8 @@ def test_chunks_byte_by_byte():
 
 def test_payload_is_handed_out_before_its_chunk_ends():
     reader = BodyReader(CHUNKED)
-    assert reader.receive_data(b"a\r\n123") == b"123"
-    assert reader.receive_data(b"456789") == b"456789"
+    assert reader.receive_data(b"a\r\n123") == [b"123"]
+    assert reader.receive_data(b"456789") == [b"456789"]
     assert not reader.is_complete
 
 
@@ -184,7 +184,7 @@ def test_no_body_is_complete():
 
 def test_body_until_close():
     reader = BodyReader(CLOSE)
-    assert reader.receive_data(b"0\r\n\r\n") == b"0\r\n\r\n"
+    assert reader.receive_data(b"0\r\n\r\n") == [b"0\r\n\r\n"]
     assert not reader.is_complete
     reader.receive_eof()
     assert reader.is_complete
@@ -289,26 +289,27 @@ def test_limit_of_trailer_bytes():
 
 def test_write_chunks():
     writer = BodyWriter(CHUNKED)
-    assert writer.encode(b"hello world, hi!") == b"10\r\nhello world, hi!\r\n"
-    assert writer.encode(b"") == b""
+    pieces = writer.encode([b"hello", memoryview(b" world, hi!")])
+    assert b"".join(pieces) == b"10\r\nhello world, hi!\r\n"
+    assert writer.encode([]) == writer.encode([b""]) == []
     assert writer.finish([("X", "y")]) == b"0\r\nX: y\r\n\r\n"
 
 
 def test_write_until_close():
     writer = BodyWriter(CLOSE)
-    assert writer.encode(b"abc") == b"abc"
+    assert writer.encode([b"abc"]) == [b"abc"]
     assert writer.finish([("X", "y")]) == b""
 
 
 def test_write_length():
     writer = BodyWriter(Extent(Framing.LENGTH, 5))
-    assert writer.encode(b"abc") == b"abc"
+    assert writer.encode([b"abc"]) == [b"abc"]
     with pytest.raises(LocalProtocolError, match="shorter"):
         writer.finish()
-    assert writer.encode(b"de") == b"de"
+    assert writer.encode([b"d", b"e"]) == [b"d", b"e"]
     assert writer.finish() == b""
     with pytest.raises(LocalProtocolError, match="longer"):
-        writer.encode(b"f")
+        writer.encode([b"f"])
 
 
 def test_reject_trailer_that_would_break_the_framing():
@@ -316,9 +317,17 @@ def test_reject_trailer_that_would_break_the_framing():
         encode_end([("X", "y\r\n\r\nGET")])
 
 
+def test_large_payload_is_not_copied():
+    data = b"4000\r\n" + bytes(0x4000) + b"\r\n1"
+    (piece,) = BodyReader(CHUNKED).receive_data(data)
+    assert isinstance(piece, memoryview)
+    assert (piece.obj is data, bytes(piece)) == (True, bytes(0x4000))
+
+
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(1, 300)))
 def test_what_is_written_is_read(parts, cuts):
-    data = b"".join(encode_chunk(part) for part in parts) + encode_end(TRAILERS)
+    data = b"".join(b"".join(encode_chunk([part])) for part in parts)
+    data += encode_end(TRAILERS)
     payload, reader = read(CHUNKED, data, cuts)
     assert payload == b"".join(parts)
     assert (reader.is_complete, reader.trailers) == (True, TRAILERS)
