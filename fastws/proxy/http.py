@@ -24,6 +24,7 @@ from fastws.net.stream import ByteStream
 from fastws.net.sweep import sweep_of
 from fastws.proxy.outgoing import Outgoing, status_of
 from fastws.proxy.target import Target, parse_absolute, parse_authority
+from fastws.proxy.users import host_of
 from fastws.proxy.visit import ProxyOptions, Visit
 from fastws.wire.head import Head
 
@@ -227,7 +228,7 @@ class HttpProxy:
             host, port = parse_authority(head.target)
         else:
             target = parse_absolute(head.target, head.method or "")
-        await self._admit(head)
+        await self._admit(head, host_of(request.channel.peer))
         self._check_protocol("http" if host is None else "https")
         if host is not None:
             self._connect = Connect(host, port, request, self._options.linger)
@@ -243,7 +244,7 @@ class HttpProxy:
         is_head = request.head.method == "HEAD"
         request.channel.write(build_health(is_ready, is_head))
 
-    async def _admit(self, head: Head) -> None:
+    async def _admit(self, head: Head, client: str) -> None:
         """Check who asks (RFC 9110 section 11.7, RFC 7617).
 
         Raises:
@@ -256,7 +257,7 @@ class HttpProxy:
         reason, level = "no credentials", logging.INFO
         if scheme == "basic":
             user, colon, password = decode_basic(credentials).partition(":")
-            if colon and await accounts.admit(user, password):
+            if colon and await accounts.admit(user, password, client):
                 return
             reason, level = "wrong user or password", logging.WARNING
         elif scheme:

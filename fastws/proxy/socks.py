@@ -14,7 +14,7 @@ from fastws.net.stream import ByteStream
 from fastws.proxy.connect import format_target, leave, level_of_failure
 from fastws.proxy.outgoing import Outgoing, status_of
 from fastws.proxy.udp import Association
-from fastws.proxy.users import Accounts
+from fastws.proxy.users import Accounts, host_of
 from fastws.proxy.visit import ProxyOptions, Visit
 from fastws.wire.machine import SEND_EOF
 from fastws.wire.socks5 import Command, Login, Reply, Request, Socks5Server
@@ -73,7 +73,7 @@ async def _read_request(
                     request = event
                 else:
                     user = event.user
-                    await _log_in(machine, event, accounts)
+                    await _log_in(machine, event, accounts, host_of(inbox.peer))
         if machine.error is not None:
             text = f" ({user!r})" if user else ""
             raise RemoteProtocolError(machine.error.reason + text)
@@ -90,10 +90,10 @@ async def _read_request(
 
 
 async def _log_in(
-    machine: Socks5Server, login: Login, accounts: Accounts | None
+    machine: Socks5Server, login: Login, accounts: Accounts | None, client: str
 ) -> None:
     try:
-        is_right = accounts is None or await accounts.admit(login.user, login.password)
+        is_right = accounts is None or await accounts.admit(*login, client)
     except Refusal:  # too many wait
         is_right = False
     if is_right:

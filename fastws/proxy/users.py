@@ -3,8 +3,10 @@
 import hashlib
 import hmac
 from collections.abc import Sequence
+from typing import Any
 
 from fastws.http.auth import Users
+from fastws.wire.forwarded import network_of
 
 
 class Accounts:
@@ -21,8 +23,13 @@ class Accounts:
         self._digests = [_digest(pair) for pair in pairs]
         self.users = users
 
-    async def admit(self, user: str, password: str) -> bool:
+    async def admit(self, user: str, password: str, client: str = "") -> bool:
         """Whether they belong together; comparing takes as long for all.
+
+        Args:
+            user: as sent.
+            password: as sent.
+            client: its address: what it sends leaves others their turn.
 
         Raises:
             Refusal: too many passwords wait to be checked; its status is 503.
@@ -34,7 +41,14 @@ class Accounts:
             found |= hmac.compare_digest(digest, known)
         if found and ":" not in user:
             return True
-        return self.users is not None and await self.users.admit(user, password)
+        if self.users is None:
+            return False
+        return await self.users.admit(user, password, network_of(client))
+
+
+def host_of(peer: Any) -> str:
+    """The host of an address as accepted, empty for one without."""
+    return peer[0].partition("%")[0] if isinstance(peer, tuple) else ""
 
 
 def _digest(pair: str) -> bytes:

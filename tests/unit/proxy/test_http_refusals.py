@@ -113,7 +113,7 @@ class Accounts:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    async def admit(self, user: str, password: str) -> bool:
+    async def admit(self, user: str, password: str, client: str = "") -> bool:
         self.asked.append((user, password))
         return (user, password) == ("u", "p:w")
 
