@@ -143,7 +143,7 @@ class Runner:
         self.is_draining = False
         self.copies: set[Any] = set()  # of Session
         if spec.max_connection_age:
-            self.copies = Ageing(spec.max_connection_age)
+            self.copies = Ageing(spec.max_connection_age, spec.linger)
         self.parts: list[Part] = []
         self.secrets: Sequence[SecretFile] = ()
         self.listeners: list[Any] = []

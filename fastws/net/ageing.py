@@ -8,10 +8,13 @@ moment of their own choosing.
 import asyncio
 from typing import Any, Protocol
 
+from fastws import _consts
+
 QUIET = 1.0
 """Seconds without payload that make a pause."""
 
 _LATEST = 1.1  # times the age
+_REASON = "connection age (--max-connection-age)"
 _STEP = 0.25  # seconds between two looks at a connection that is about to go
 
 
@@ -23,6 +26,7 @@ class Mortal(Protocol):
     @property
     def payload(self) -> int: ...
     def go_away(self, reason: str) -> None: ...
+    def abort(self, reason: str) -> None: ...
 
 
 class Ageing(set[Any]):
@@ -34,15 +38,19 @@ class Ageing(set[Any]):
     Args:
         age: seconds after which a copy goes in its next pause of ``QUIET`` seconds,
             at the latest after 1.1 times that.
+        linger: seconds from then until a copy that has not ended is reset, as in a
+            drain: a peer that does not read must not stay for ever.
     """
 
-    def __init__(self, age: float) -> None:
+    def __init__(self, age: float, linger: float = _consts.LINGER) -> None:
         super().__init__()
         self.age = age
+        self._linger = linger
         self._watch_from = max(0.0, age - QUIET)
         self._step = min(_STEP, age * (_LATEST - 1) / 4)
         self._young: dict[Any, float] = {}  # loop time of the start, oldest first
         self._old: dict[Any, tuple[float, int, float]] = {}  # start, payload, since
+        self._going: dict[Any, float] = {}  # when to reset it, soonest first
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, copy: Mortal) -> None:
@@ -58,6 +66,7 @@ class Ageing(set[Any]):
         super().discard(copy)
         self._young.pop(copy, None)
         self._old.pop(copy, None)
+        self._going.pop(copy, None)
         if not self and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -81,10 +90,18 @@ class Ageing(set[Any]):
             is_quiet = age >= self.age and now - since >= QUIET
             if is_quiet or age >= self.age * _LATEST - self._step:
                 del self._old[copy]
-                copy.go_away("connection age (--max-connection-age)")
+                self._going[copy] = now + self._linger
+                copy.go_away(_REASON)
+        for copy, when in list(self._going.items()):
+            if when > now:
+                break
+            del self._going[copy]
+            copy.abort(_REASON)
+        self._timer = None
+        dues = [next(iter(self._going.values()))] if self._going else []
         if self._old:
-            self._wait(loop, now + self._step)
+            dues.append(now + self._step)
         elif self._young:
-            self._wait(loop, next(iter(self._young.values())) + self._watch_from)
-        else:
-            self._timer = None
+            dues.append(next(iter(self._young.values())) + self._watch_from)
+        if dues:
+            self._wait(loop, min(dues))

@@ -40,17 +40,21 @@ class Clock:
 class FakeCopy(Copy):
     """A copy that moves what the test says."""
 
-    __slots__ = ("gone_at",)
+    __slots__ = ("gone_at", "reset_at")
 
     def __init__(self, clock: Clock) -> None:
         self.loop: Any = clock
         self.a: Any = SimpleNamespace(payload_in=0)
         self.b: Any = SimpleNamespace(payload_in=0)
-        self.gone_at = 0.0
+        self.gone_at = self.reset_at = 0.0
 
     def go_away(self, reason: str) -> None:
         assert reason == "connection age (--max-connection-age)"
         self.gone_at = self.loop.time()
+
+    def abort(self, reason: str) -> None:
+        assert reason == "connection age (--max-connection-age)"
+        self.reset_at = self.loop.time()
 
 
 @pytest.fixture
@@ -122,6 +126,25 @@ def test_connection_that_ended_before_is_forgotten(clock: Clock) -> None:
     group.discard(second)
     group.discard(second)
     assert not group
+    assert not clock.timers
+
+
+def test_connection_that_does_not_go_is_reset(clock: Clock) -> None:
+    group, deaf, late = Ageing(100.0, 5.0), FakeCopy(clock), FakeCopy(clock)
+    group.add(deaf)
+    clock.advance(1050.0)
+    group.add(late)
+    clock.advance(1104.9)
+    assert deaf.gone_at
+    assert not deaf.reset_at
+    clock.advance(1105.5)
+    assert deaf.reset_at == deaf.gone_at + 5.0
+    group.discard(deaf)
+    clock.advance(1150.5)
+    assert late.gone_at
+    group.discard(late)  # in time
+    clock.advance(1200.0)
+    assert not late.reset_at
     assert not clock.timers
 
 
