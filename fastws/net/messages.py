@@ -88,6 +88,8 @@ class MessageLink(asyncio.BufferedProtocol):
         "_ping_reads",
         "_ping_since",
         "_pong",
+        "_stuck",
+        "_stuck_at",
         "_text",
         "_view",
         "due",
@@ -134,7 +136,8 @@ class MessageLink(asyncio.BufferedProtocol):
         self._text: Utf8Validator | None = None
         self._pong: bytes | None = None
         self._close_sent = self._close_received = 0
-        self._deadline = 0.0
+        self._deadline = self._stuck_at = 0.0
+        self._stuck = 0  # bytes that the peer had not taken at the last look
         self._is_deaf = self._is_oversize = False
         self._is_reading = True
         self._ping_since = 0.0
@@ -427,8 +430,18 @@ class MessageLink(asyncio.BufferedProtocol):
         )
 
     def _tick_closing(self, now: float, unacked: int) -> None:
-        """``linger`` for the peer's Close and end, from when ours was acknowledged."""
+        """``linger`` for the peer's Close and end, from when ours was acknowledged.
+
+        A peer that takes nothing of what is in front of it has ``half_close_timeout``.
+        """
         self.due = 0.0
+        limit = self._options.half_close_timeout
+        if not self._stuck or unacked < self._stuck:
+            self._stuck, self._stuck_at = unacked, now
+        elif 0 < limit <= now - self._stuck_at:
+            self.reason = self.reason or "no progress"
+            self.abort("")
+            return
         if not self._deadline or (unacked > 0 and not self._close_received):
             self._deadline = now + self._options.linger
         elif now >= self._deadline:

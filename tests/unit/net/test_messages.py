@@ -380,6 +380,19 @@ def test_pings_go_out_and_silence_kills(loop_name: str) -> None:
     run_on(loop_name, main())
 
 
+@both_loops
+def test_peer_that_takes_nothing_cannot_stay_behind_our_close(loop_name: str) -> None:
+    async def main() -> None:
+        options = CopyOptions(half_close_timeout=4 * UNIT, linger=60.0, ping=0)
+        async with linked(options=options) as (link, owner, _):
+            while not link.unsent():
+                link.write(link.encode(bytes(30_000)))
+            link.close(1000)
+            await eventually(lambda: owner.ended == ["no progress"])
+
+    run_on(loop_name, main())
+
+
 # -- memory ----------------------------------------------------------------------------
 
 
