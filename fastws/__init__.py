@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ProtocolError,
         RemoteProtocolError,
     )
+    from fastws.wire.deflate import Deflate
     from fastws.ws.open import open_websocket
     from fastws.ws.protocol import WebSocket
     from fastws.ws.server import serve_callbacks
@@ -49,6 +50,7 @@ _HOMES = {
         "ProtocolError",
         "RemoteProtocolError",
     ),
+    "fastws.wire.deflate": ("Deflate",),
     "fastws.ws.open": ("open_websocket",),
     "fastws.ws.protocol": ("WebSocket",),
     "fastws.ws.server": ("serve_callbacks",),
@@ -60,6 +62,7 @@ __all__ = [
     "BACKEND",
     "ConfigError",
     "ConnectTo",
+    "Deflate",
     "Denied",
     "DialError",
     "DialTimeout",

@@ -11,6 +11,7 @@ PUBLIC = {
     "BACKEND",
     "ConfigError",
     "ConnectTo",
+    "Deflate",
     "Denied",
     "DialError",
     "DialTimeout",

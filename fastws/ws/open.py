@@ -20,6 +20,7 @@ from fastws.net.stream import ByteStream
 from fastws.net.tls import client_context
 from fastws.net.upgrade import HeadHold
 from fastws.typing import HeaderList
+from fastws.wire.deflate import Codec, Deflate
 from fastws.wire.handshake import build_upgrade, check_answer, make_key
 from fastws.wire.head import Head
 from fastws.ws.handler import Handler
@@ -185,6 +186,7 @@ async def open_websocket(
     server_hostname: str | None = None,
     proxy: str | None = None,
     unix: str | None = None,
+    compression: str | Deflate | None = None,
     open_timeout: float = 10.0,
     **limits: Any,
 ) -> WebSocket:
@@ -201,16 +203,19 @@ async def open_websocket(
         proxy: URL of an http, https, socks5 or socks5h proxy, user and password in
             it if it wants them.
         unix: path of a unix socket to connect to.
+        compression: ``"deflate"`` or a :class:`fastws.Deflate` offers to pack messages
+            (permessage-deflate, RFC 7692); by default nothing is offered.
         open_timeout: seconds for everything together.
         limits: as the attributes of :class:`fastws.ws.limits.Options`.
 
     Raises:
-        ValueError: the URL or the proxy cannot be understood.
+        ValueError: the URL, the proxy or ``compression`` cannot be understood.
         DialError: no connection; :class:`DialTimeout` when the time was over.
         InvalidStatus: the server answered something other than 101.
         RemoteProtocolError: the answer is no valid handshake.
     """
     options = Options(**limits)
+    deflate = Deflate.parse(compression)
     parsed = WsUrl.parse(url) if isinstance(url, str) else url
     loop = asyncio.get_running_loop()
     deadline = loop.time() + open_timeout
@@ -228,22 +233,34 @@ async def open_websocket(
         parsed.host_header,
         origin=origin,
         subprotocols=subprotocols,
+        extensions=None if deflate is None else deflate.offer(),
         headers=additional_headers,
         timeout=max(deadline - loop.time(), 0.0),
     )
-    ws = WebSocket(loop, Side.CLIENT, options)
-    ws.subprotocol = answer.subprotocol
-    start_client(ws, answer, handler)
-    return ws
+    ws = WebSocket(loop, Side.CLIENT, options, confirm_codec(deflate, answer))
+    return start_client(ws, answer, handler)
 
 
-def start_client(ws: WebSocket, answer: Answer, handler: Handler) -> None:
+def confirm_codec(deflate: Deflate | None, answer: Answer) -> Codec | None:
+    """What was agreed on; the connection does not outlive a wrong answer."""
+    if deflate is None:
+        return None
+    try:
+        return deflate.confirm(answer.head.get_all("sec-websocket-extensions"))
+    except RemoteProtocolError:
+        sockopt.reset(answer.stream.transport)
+        raise
+
+
+def start_client(ws: WebSocket, answer: Answer, handler: Handler) -> WebSocket:
     """Hand a connection over to its WebSocket, also one that is gone already."""
     hold, stream = answer.stream.hold, answer.stream
+    ws.subprotocol = answer.subprotocol
     if hold.lost:
         ws.lost_early(handler, hold.error)
-        return
+        return ws
     ws.start(stream.transport, stream.kind, handler, leftover=answer.leftover)
     if hold.eof and ws.transport is not None:
         ws.eof_received()
         ws.transport.close()
+    return ws

@@ -16,6 +16,7 @@ from fastws.net.bind import open_listeners
 from fastws.net.handoff import HandOff
 from fastws.net.stream import Kind
 from fastws.net.sweep import sweep_of
+from fastws.wire.deflate import Deflate
 from fastws.wire.handshake import check_upgrade, origin_allowed
 from fastws.ws.handler import Handler
 from fastws.ws.limits import Options
@@ -53,6 +54,7 @@ class CallbackServer:
         process_request: ProcessRequest | None,
         subprotocols: Sequence[str],
         origins: Collection[str | None] | None,
+        compression: Deflate | None,
         open_timeout: float,
         linger: float,
         max_connections: int,
@@ -76,6 +78,7 @@ class CallbackServer:
         self._process_request = process_request
         self._subprotocols = tuple(subprotocols)
         self._origins = origins
+        self._compression = compression
         self._openings: set[Opening] = set()
         self._gone: asyncio.Event | None = None
 
@@ -203,11 +206,20 @@ class CallbackServer:
             opening.subprotocol = next(
                 (n for n in self._subprotocols if n in upgrade.subprotocols), None
             )
+        if self._compression is not None:
+            self._agree(opening, self._compression)
         handler: Any = self._factory(opening)
         if hasattr(handler, "__await__"):
             self._wait(opening, self._finish_upgrade(opening, handler))
         else:
             opening.open(handler)
+
+    def _agree(self, opening: Opening, compression: Deflate) -> None:
+        """Choose among the offers of permessage-deflate."""
+        offers = opening.head.get_all("sec-websocket-extensions")
+        agreed = compression.accept(offers)
+        if agreed is not None:
+            opening.extensions, opening.codec = agreed
 
     def _check_origin(
         self, origin: str | None, origins: Collection[str | None]
@@ -258,6 +270,7 @@ def serve_callbacks(
     process_request: ProcessRequest | None = None,
     subprotocols: Sequence[str] = (),
     origins: Collection[str | None] | None = None,
+    compression: str | Deflate | None = None,
     open_timeout: float = 10.0,
     linger: float = 5.0,
     max_connections: int = MAX_CONNECTIONS,
@@ -278,6 +291,8 @@ def serve_callbacks(
             upgrade; a response (bytes, or an awaitable of them) ends it.
         subprotocols: those we speak, best first.
         origins: admitted, ``None`` in it for requests without one; by default all.
+        compression: ``"deflate"`` or a :class:`fastws.Deflate` packs messages for
+            clients that offer permessage-deflate (RFC 7692); by default nobody's.
         open_timeout: seconds for the opening handshake, hooks included.
         linger: seconds for the peer of a refusal to close.
         max_connections: as long as there are so many, nobody is accepted.
@@ -288,10 +303,31 @@ def serve_callbacks(
         The server, bound, not yet accepting: ``async with`` starts and ends it.
 
     Raises:
-        ValueError: ``listen`` is none of these.
+        ValueError: ``listen`` or ``compression`` is none of these.
         ListenError: an address cannot be listened on.
     """
     options = Options(**limits)
+    deflate = Deflate.parse(compression)
+    socks = _open_all(listen, backlog)
+    return CallbackServer(
+        handler_factory,
+        socks,
+        options,
+        ssl=ssl,
+        process_request=process_request,
+        subprotocols=subprotocols,
+        origins=origins,
+        compression=deflate,
+        open_timeout=open_timeout,
+        linger=linger,
+        max_connections=max_connections,
+    )
+
+
+def _open_all(
+    listen: str | socket.socket | Iterable[str | socket.socket], backlog: int
+) -> list[socket.socket]:
+    """All sockets, or none."""
     names = [listen] if isinstance(listen, str | socket.socket) else listen
     socks: list[socket.socket] = []
     try:
@@ -305,18 +341,7 @@ def serve_callbacks(
         for sock in socks:
             sock.close()
         raise
-    return CallbackServer(
-        handler_factory,
-        socks,
-        options,
-        ssl=ssl,
-        process_request=process_request,
-        subprotocols=subprotocols,
-        origins=origins,
-        open_timeout=open_timeout,
-        linger=linger,
-        max_connections=max_connections,
-    )
+    return socks
 
 
 def _open_one(listen: Listen, backlog: int) -> list[socket.socket]:
