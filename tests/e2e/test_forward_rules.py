@@ -1,5 +1,6 @@
 """fastws proxy: where it may lead, its life, forwards and other proxies."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import fastws
 from fastws.http.password import hash_password
 from tests.support.asking import (
     NO_LOGIN,
@@ -23,7 +25,7 @@ from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, run_fastws
 from tests.support.datagrams import UdpService, is_silent
 from tests.support.origin import Origin, forward_proxy, read_answer, read_head
-from tests.support.servers import free_port
+from tests.support.servers import eventually, free_port, run_on
 from tests.support.services import (
     Service,
     ask,
@@ -223,3 +225,61 @@ def test_d11_rules_hold_before_another_proxy_is_asked(service: Service) -> None:
         via = ("--via", f"socks5://127.0.0.1:{far.port}", "--no-auth")
         with forward_proxy(*via, listen="0.0.0.0:0") as near:
             assert socks_code(near, "localhost", service.port) == 2
+
+
+def test_via_name_is_added_and_refused_when_it_comes_back(origin: Origin) -> None:
+    url, before = f"http://127.0.0.1:{origin.port}/", len(origin.seen)
+    with forward_proxy("--via-name", "edge-1") as proxy:
+        for via, status in (("1.0 other", 200), ("1.1 edge-1", 508)):
+            with connect(proxy.port) as sock:
+                text = f"GET {url} HTTP/1.1\r\nHost: x\r\nVia: {via}\r\n\r\n"
+                sock.sendall(text.encode())
+                code, fields = read_head(sock)
+                assert code == status
+                if status == 200:
+                    assert fields["via"] == "1.1 edge-1"
+    assert [seen["fields"]["via"] for seen in origin.seen[before:]] == ["1.1 edge-1"]
+
+
+def test_unix_socket_is_this_machine(tmp_path: Path, service: Service) -> None:
+    """No users are needed there; datagrams have no address to come to."""
+    path = tmp_path / "proxy.sock"
+    with forward_proxy(listen=f"unix:{path}"):
+        for command, code in ((1, 0), (3, 7)):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(LONG)
+                sock.connect(str(path))
+                ask_for = request("127.0.0.1", service.port, command)
+                sock.sendall(NO_LOGIN + ask_for)
+                assert read_exactly(sock, 2) == b"\5\0"
+                assert reply(sock)[0] == code
+                if not code:
+                    assert ask(sock, b"hello") == b"hello"
+
+
+def test_workers_share_the_port(service: Service) -> None:
+    with forward_proxy("--workers", "2", "--user", "alice:pw") as proxy:
+        where = f"127.0.0.1:{service.port}"
+        for _ in range(8):
+            assert connect_status(proxy, where) == 407
+            assert connect_status(proxy, where, basic("alice:pw")) == 200
+
+
+def test_program_runs_a_proxy_of_its_own(service: Service) -> None:
+    async def main() -> bytes:
+        spec = fastws.ForwardProxy(listen="127.0.0.1:0")
+        async with fastws.app.start(spec) as [running]:
+            port = int(running.endpoints[0].rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            where = f"127.0.0.1:{service.port}"
+            writer.write(connect_head(where) + b"hello")
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), LONG)
+            answer = await asyncio.wait_for(reader.readexactly(5), LONG)
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), LONG) == b""
+            writer.close()
+            await eventually(lambda: running.stats.open == 0)
+            assert (running.stats.bytes_in, running.stats.bytes_out) == (5, 5)
+            return answer
+
+    assert run_on("uvloop", main()) == b"hello"
