@@ -7,12 +7,14 @@ line. Several are one after the other, as a directory of them is there.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from fastws.config import fields as f
 from fastws.config.endpoint import Target, is_ip
 
 _ROUTE_HINT = "write /PATH=TARGET or HOST/PATH=TARGET; /PATH/* is everything below it"
+_REMEMBERED = 65536  # targets, of some 400 bytes
 _SPLIT = re.compile(r":\s+")
 
 
@@ -113,8 +115,13 @@ def parse_tokens(text: str) -> Iterator[tuple[str, Target] | BrokenLine]:
             yield BrokenLine(number, str(error))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_target(text: str) -> Target:
-    """Read a target as websockify writes it, or as we do; ``ValueError``: neither."""
+    """Read a target as websockify writes it, or as we do; ``ValueError``: neither.
+
+    Remembered: a file that changes is read again while connections wait, and most of
+    its lines are the same.
+    """
     if text.startswith("unix_socket:"):
         return Target.parse("unix:" + text.removeprefix("unix_socket:"))
     host, _, port = text.rpartition(":")

@@ -85,6 +85,12 @@ def test_token_file() -> None:
     ]
 
 
+def test_target_that_was_read_before_is_not_read_again() -> None:
+    text = "token: 10.0.0.9:5900"
+    (_, first), (_, again) = *parse_tokens(text), *parse_tokens(text + "\n")
+    assert first is again
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
