@@ -23,7 +23,7 @@ from fastws.wire.head import Head
 from fastws.wire.http1 import build_response
 
 INDEX = "index.html"
-_BLOCK = 256 * 1024
+_BLOCK = 64 * 1024  # what a client that takes nothing costs
 # A client that takes nothing for so long loses its download, seconds.
 STALL = 30.0
 # Where systems disagree, or know nothing.
@@ -239,8 +239,10 @@ async def _send_file(hold: ArrivedHold, answer: Answer) -> bool:
     loop = asyncio.get_running_loop()
     left = answer.size
     while left:
+        if not await hold.drain(STALL):
+            return False
         block = await loop.run_in_executor(None, file.read, min(left, _BLOCK))
-        if not block or not await hold.drain(STALL):
+        if not block or hold.lost:
             return False
         transport.write(block)
         left -= len(block)

@@ -130,6 +130,52 @@ def test_client_that_is_gone_gets_nothing(tmp_path: Path) -> None:
     assert answer.file.closed
 
 
+class DeafClient(asyncio.Transport):
+    """Takes what the kernel takes, and nothing after that."""
+
+    def __init__(self) -> None:
+        super().__init__({"socket": None, "sslcontext": None})
+        self.written = b""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(
+        self, high: int | None = None, low: int | None = None
+    ) -> None:
+        assert high == 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def abort(self) -> None:
+        pass
+
+
+def test_client_that_takes_nothing_costs_one_small_block(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(1_000_000))
+    answer = Site(str(tmp_path)).answer(Head("GET", "/a.bin"))
+    assert answer is not None
+    assert answer.file is not None
+    file = answer.file
+    client = DeafClient()
+    read: list[int] = []
+
+    class Hold(ArrivedHold):
+        async def drain(self, timeout: float) -> bool:
+            read.append(file.tell())
+            return len(read) == 1  # the head goes, the first block stays
+
+    async def main() -> None:
+        hold = Hold()
+        hold.transport = client
+        await send(hold, answer, 1.0)
+
+    asyncio.run(main())
+    assert read == [0, 65536]
+    assert len(client.written) == len(answer.head) + 65536
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
