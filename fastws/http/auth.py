@@ -131,8 +131,8 @@ class Users:
         if waiting.total() >= MAX_WAITING:
             reason = f"{MAX_WAITING} passwords wait to be checked"
         elif client and waiting[client] >= MAX_WAITING_PER_CLIENT:
-            reason = f"{MAX_WAITING_PER_CLIENT} passwords of this address wait"
-            reason += " to be checked"
+            most = MAX_WAITING_PER_CLIENT
+            reason = f"{most} passwords of this address wait to be checked"
         if reason:
             raise Refusal(reason, http_status=503, headers=RETRY_AFTER)
 
