@@ -25,6 +25,7 @@ from fastws.exceptions import ConfigError
 PROTOCOLS = ("http", "https", "socks5")
 """``https`` is CONNECT, ``http`` every other request."""
 
+_PSEUDONYM = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}(?::[0-9]{1,5})?")
 _MASK = {1: "http", 2: "https", 4: "socks5"}
 
 
@@ -57,6 +58,17 @@ def parse_user(text: str) -> str:
     if max(len(name.encode()), len(password.encode())) > 255:
         raise ValueError("SOCKS5 carries names and passwords of up to 255 bytes")
     return pair
+
+
+def parse_pseudonym(text: str) -> str:
+    """Check a name for Via fields (RFC 9110 section 7.6.3).
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _PSEUDONYM.fullmatch(text):
+        raise ValueError(f"{text!r} is no name for Via fields; write one as edge-1")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,7 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         deny: rules that refuse; texts are parsed.
         via: another proxy that connects; text is parsed.
         proxy_ca: PEM file of authorities to trust for an https one.
+        via_name: our name in Via fields of HTTP, ``None`` for no such fields.
         source: address to connect from.
         bind_device: network interface to connect through (Linux).
         cert: PEM file to listen with TLS, its key may stand in it.
@@ -116,6 +129,7 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deny: tuple[Rule, ...] = ()
     via: Parsed[ProxyUrl | None] = None  # type: ignore[assignment]
     proxy_ca: str | None = None
+    via_name: str | None = None
     source: str | None = None
     bind_device: str | None = None
     cert: str | None = None
@@ -150,6 +164,7 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError("listen", NO_USERS)
 
     def _check_way_out(self) -> None:
+        check_text(self, "via_name", parse_pseudonym)
         check_text(self, "source", f.parse_source)
         check_text(self, "bind_device", f.parse_device)
         if self.via is not None:

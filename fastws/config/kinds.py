@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastws.config import fields as f
+from fastws.config.forward import parse_pseudonym
 from fastws.config.units import (
     format_duration,
     format_size,
@@ -57,3 +58,4 @@ NAME = Kind("NAME", f.parse_server_name)
 ORIGIN = Kind("ORIGIN", f.parse_origin)
 TIME = Kind("TIME", parse_duration, format_duration)
 SIZE = Kind("SIZE", parse_size, format_size)
+PSEUDONYM = Kind("NAME", parse_pseudonym)

@@ -25,6 +25,7 @@ from fastws.config.kinds import (
     HOST,
     NAME,
     ORIGIN,
+    PSEUDONYM,
     SIZE,
     TIME,
     Kind,
@@ -259,6 +260,7 @@ OPTIONS: Sequence[Option] = (
         _OUT,
         "attempts for one client, within --connect-timeout",
     ),
+    Option("--via-name", PSEUDONYM, _OUT, "name for Via fields of HTTP; ends loops"),
     Option("--source", Kind("ADDRESS", f.parse_source), _OUT, "connect from this"),
     Option(
         "--bind-device",
@@ -288,12 +290,7 @@ OPTIONS: Sequence[Option] = (
         many=True,
         secret=True,
     ),
-    Option(
-        "--users",
-        FILE,
-        _IN,
-        "the same; lines NAME:HASH, see fastws hash-password",
-    ),
+    Option("--users", FILE, _IN, "the same; lines NAME:HASH, see fastws hash-password"),
     Option(
         "--no-auth",
         FLAG,

@@ -89,6 +89,7 @@ class ForwardProxyRunner(Runner):
         self.outgoing = self._make_outgoing(self.spec, is_local)
         ends = frozenset(map(_end_of, self.endpoints))
         self.http_settings = HttpSettings(
+            via=self.spec.via_name,
             health=lambda: self.is_ready,
             is_own=partial(leads_back, ends),
             connections=self.clients,

@@ -78,6 +78,8 @@ def test_texts_are_parsed() -> None:
         ({"via": "ftp://x"}, "via"),
         ({"via": "http://127.0.0.1:1080"}, "listen"),
         ({"proxy_ca": "ca.pem"}, "proxy_ca"),
+        ({"via_name": "a b"}, "via_name"),
+        ({"via_name": ""}, "via_name"),
         ({"key": "key.pem"}, "key"),
         ({"source": "eth0"}, "source"),
         ({"target": "127.0.0.1:1080"}, "listen"),
@@ -99,6 +101,7 @@ def test_wrong_value_is_named(options: dict[str, Any], path: str) -> None:
         {"listen": "unix:/run/proxy"},
         {"listen": "fd:3"},
         {"listen": "1080", "via": "none"},
+        {"listen": "1080", "via_name": "edge-1:1080"},
     ],
 )
 def test_these_may_start(options: dict[str, Any]) -> None:
