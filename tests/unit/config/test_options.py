@@ -24,7 +24,15 @@ WTS = BOTH | {
 WTS |= {"--auth-token", "--auth-basic", "--trust", "--client-ip-header", "--web"}
 WTS |= {"--max-per-ip", "--proxy-protocol", "--send-proxy-protocol", "--plain-too"}
 PROXY = {
-    *("--cert", "--key", "--via", "--proxy-ca", "--source", "--bind-device"),
+    *(
+        "--cert",
+        "--key",
+        "--via",
+        "--via-name",
+        "--proxy-ca",
+        "--source",
+        "--bind-device",
+    ),
     *("--user", "--users", "--no-auth", "--protocols", "--allow", "--deny"),
     *("--forward", "--connect-timeout", "--handshake-timeout", "--idle-timeout"),
     *("--udp-idle", "--half-close-timeout", "--linger", "--tcp-user-timeout"),
