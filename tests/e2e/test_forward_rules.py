@@ -123,6 +123,22 @@ def test_users_are_read_again(tmp_path: Path, service: Service) -> None:
         assert connect_status(proxy, where, basic("new:pw")) == 200
 
 
+def test_pairs_of_a_file_are_read_again(tmp_path: Path, service: Service) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text("alice:old\nbob:pw\n", "utf-8")
+    where = f"127.0.0.1:{service.port}"
+    with forward_proxy(FASTWS_USER_FILE=str(path)) as proxy:
+        assert connect_status(proxy, where, basic("alice:old")) == 200
+        assert connect_status(proxy, where, basic("bob:pw")) == 200
+        path.write_text("alice:new\n", "utf-8")
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_for("the value of --user reloaded", LONG)
+        for pair in ("alice:old", "bob:pw"):
+            assert connect_status(proxy, where, basic(pair)) == 407
+        assert connect_status(proxy, where, basic("alice:new")) == 200
+        assert "old" not in proxy.text
+
+
 def test_broken_users_file_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "users.txt"
     path.write_text("alice:secret\n", "utf-8")
