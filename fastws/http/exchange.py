@@ -170,8 +170,7 @@ class Exchange:
         if up is not None and up.upload is not None:
             upload = up.upload
             up.abort()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([upload])
+            await asyncio.wait([upload])
 
     def _switch(
         self, head: Head, up: ClientConnection

@@ -168,7 +168,9 @@ class HttpProxy:
         sweep_of(self._loop).add(self, self._options.copy.granularity)
         try:
             await self._server.run()
+            await self._drop()
         except BaseException:
+            self._server.channel.reset()
             if self._up is not None:
                 self._up.abort()
             raise
@@ -178,7 +180,6 @@ class HttpProxy:
                 connections.discard(self)
             if self._requests:
                 self._count()
-        await self._drop()
         return self._connect
 
     def drain(self) -> None:
@@ -207,7 +208,7 @@ class HttpProxy:
         if moved != self._moved_seen:
             self._moved_seen = moved
             self._moved_at = now
-        elif limit and now - self._moved_at >= limit:
+        elif limit and now - self._moved_at >= limit and len(channels) > 1:
             for channel in channels:
                 channel.reset()
 
