@@ -36,7 +36,7 @@ def shared() -> Iterator[tuple[Chain, Bystander]]:
 
         def say(message: bytes) -> bytes:
             peer.send(BINARY, message)
-            return peer.message(len(message))
+            return peer.answered(len(message))
 
         bystander = Bystander(say)
         bystander.check()

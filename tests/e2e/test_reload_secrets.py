@@ -32,7 +32,8 @@ def put(file: Path, text: str) -> Path:
 
 
 def reread(process: Fastws, file: Path, text: str) -> None:
-    """Change a file and say so."""
+    """Change a file and say so; what was logged before counts no more."""
+    process.mark = len(process.lines)
     put(file, text)
     process.signal(signal.SIGHUP)
 

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from tests.support.services import connect, read_exactly
@@ -147,11 +147,16 @@ class Reader:
             payload = bytes(b ^ key[i & 3] for i, b in enumerate(payload))
         return Frame(first & 15, payload, bool(first & 128), bool(key))
 
-    def message(self, count: int) -> bytes:
+    def message(
+        self, count: int, on_ping: Callable[[Frame], None] | None = None
+    ) -> bytes:
         """``count`` bytes of payload, from as many binary frames as it takes."""
         data = b""
         while len(data) < count:
             got = self.frame()
+            if got.opcode == PING and on_ping is not None:
+                on_ping(got)
+                continue
             assert got.opcode in (BINARY, CONT), got
             data += got.payload
         assert len(data) == count
@@ -172,6 +177,10 @@ class Peer(Reader):
     def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
         """Send one frame."""
         self.sock.sendall(frame(opcode, payload, **how))
+
+    def answered(self, count: int) -> bytes:
+        """As ``message``; a Ping before a frame of it is answered."""
+        return self.message(count, lambda ping: self.send(PONG, ping.payload))
 
     def close(self) -> None:
         """The client's side of a closing handshake, once the Close has come."""
