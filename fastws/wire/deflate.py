@@ -313,7 +313,7 @@ class Codec:
         "_end",
         "_flush",
         "_idle",
-        "_in_bits",
+        "_in_wbits",
         "_inflate",
         "_is_inside",
         "_out_bits",
@@ -336,7 +336,7 @@ class Codec:
         # zlib makes no raw stream with 8 bits. With 9 its distances end at 250
         # (MAX_DIST: the window less MIN_LOOKAHEAD), and 256 are allowed.
         self._out_bits = max(out_bits, 9)
-        self._in_bits = in_bits
+        self._in_wbits = -in_bits
         self.out_forgets = out_forgets
         self.in_forgets = in_forgets
         self.level = level
@@ -355,7 +355,7 @@ class Codec:
     def __repr__(self) -> str:
         out = "forgets" if self.out_forgets else "remembers"
         into = "forgets" if self.in_forgets else "remembers"
-        return f"<Codec out: {out} 2^{self._out_bits}, in: {into} 2^{self._in_bits}>"
+        return f"<Codec out: {out} 2^{self._out_bits}, in: {into} 2^{-self._in_wbits}>"
 
     def compress(self, data: BytesLike, final: bool) -> bytes:
         """Return the payload of the next frame (RFC 7692 section 7.2.1).
@@ -411,21 +411,33 @@ class Codec:
             if final:
                 raise _invalid("an empty payload")  # section 7.2.3.6: one byte
             return b""
-        self._is_inside = not final
         inflate = self._inflate
         if inflate is None:
-            inflate = self._inflate = zlib.decompressobj(-self._in_bits)
-        data = b"".join((chunk, self._end)) if final else chunk
+            inflate = self._inflate = zlib.decompressobj(self._in_wbits)
+        if not final:
+            self._is_inside = True
+            data = chunk
+        else:
+            self._is_inside = False
+            end = self._end
+            data = chunk + end if type(chunk) is bytes else b"".join((chunk, end))
         asked = max_size + 1 if max_size < STEP else STEP
         try:
             out: bytes = inflate.decompress(data, asked)
-            if len(out) == asked or inflate.eof:
+            if len(out) < asked and not inflate.eof:
+                if final and self.in_forgets:
+                    raise _invalid("the last block is not complete")
+                return out
+            if len(out) == asked or inflate.unused_data:
                 out = self._go_on(inflate, out, asked, final, max_size)
+                inflate = self._inflate
         except zlib.error as error:
             raise _invalid(str(error)) from None
-        if final and self.in_forgets:
-            if self._inflate is not None:  # _LAST did not end it
-                raise _invalid("the last block is not complete")
+        if inflate.eof:  # by _LAST, or because the peer ended its stream
+            self._inflate = None
+            self._is_inside = False
+        elif final and self.in_forgets:
+            raise _invalid("the last block is not complete")
         return out
 
     def _go_on(
@@ -441,13 +453,11 @@ class Codec:
             if inflate.eof:
                 data = inflate.unused_data
                 if not data or (final and data == self._end):
-                    self._inflate = None
-                    self._is_inside = False
                     break
                 ends += 1
                 if ends > _MAX_STREAMS:
                     raise _invalid("too many final blocks")
-                inflate = self._inflate = zlib.decompressobj(-self._in_bits)
+                inflate = self._inflate = zlib.decompressobj(self._in_wbits)
             elif len(out) == asked:
                 data = inflate.unconsumed_tail
             else:
