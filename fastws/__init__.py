@@ -15,21 +15,36 @@ if TYPE_CHECKING:
     from fastws.config.forward import ForwardProxy
     from fastws.config.schema import TcpToWs, WsToTcp
     from fastws.exceptions import (
+        ConcurrencyError,
         ConfigError,
+        ConnectionClosed,
+        ConnectionClosedError,
+        ConnectionClosedOK,
         Denied,
         DialError,
         DialTimeout,
         FastwsError,
+        InvalidHandshake,
+        InvalidMessage,
+        InvalidProxy,
         InvalidStatus,
+        InvalidURI,
         LimitExceeded,
         LocalProtocolError,
         NoUpstream,
+        OpenTimeout,
+        PayloadTooBig,
         ProtocolError,
         RemoteProtocolError,
+        WebSocketException,
     )
     from fastws.wire.deflate import Deflate
+    from fastws.ws.connect import ClientConnection, connect
+    from fastws.ws.connection import Connection, State
+    from fastws.ws.heads import Headers, Request, Response
     from fastws.ws.open import open_websocket
     from fastws.ws.protocol import WebSocket
+    from fastws.ws.serve import Server, ServerConnection, serve
     from fastws.ws.server import serve_callbacks
 
 _HOMES = {
@@ -38,30 +53,51 @@ _HOMES = {
     "fastws.config.forward": ("ForwardProxy",),
     "fastws.config.schema": ("TcpToWs", "WsToTcp"),
     "fastws.exceptions": (
+        "ConcurrencyError",
         "ConfigError",
+        "ConnectionClosed",
+        "ConnectionClosedError",
+        "ConnectionClosedOK",
         "Denied",
         "DialError",
         "DialTimeout",
         "FastwsError",
+        "InvalidHandshake",
+        "InvalidMessage",
+        "InvalidProxy",
         "InvalidStatus",
+        "InvalidURI",
         "LimitExceeded",
         "LocalProtocolError",
         "NoUpstream",
+        "OpenTimeout",
+        "PayloadTooBig",
         "ProtocolError",
         "RemoteProtocolError",
+        "WebSocketException",
     ),
+    "fastws.ws.connect": ("ClientConnection", "connect"),
+    "fastws.ws.connection": ("Connection", "State"),
+    "fastws.ws.heads": ("Headers", "Request", "Response"),
     "fastws.wire.deflate": ("Deflate",),
     "fastws.ws.open": ("open_websocket",),
     "fastws.ws.protocol": ("WebSocket",),
+    "fastws.ws.serve": ("Server", "ServerConnection", "serve"),
     "fastws.ws.server": ("serve_callbacks",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = frozenset({"app"})
+_SUBMODULES = frozenset({"app", "exceptions"})
 
 __all__ = [
     "BACKEND",
+    "ClientConnection",
+    "ConcurrencyError",
     "ConfigError",
     "ConnectTo",
+    "Connection",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
     "Deflate",
     "Denied",
     "DialError",
@@ -69,21 +105,36 @@ __all__ = [
     "FastwsError",
     "ForwardProxy",
     "FrameDecoder",
+    "Headers",
+    "InvalidHandshake",
+    "InvalidMessage",
+    "InvalidProxy",
     "InvalidStatus",
+    "InvalidURI",
     "LimitExceeded",
     "Listen",
     "LocalProtocolError",
     "NoUpstream",
+    "OpenTimeout",
+    "PayloadTooBig",
     "ProtocolError",
     "RemoteProtocolError",
+    "Request",
+    "Response",
+    "Server",
+    "ServerConnection",
     "Side",
+    "State",
     "Target",
     "TcpToWs",
     "WebSocket",
+    "WebSocketException",
     "WsToTcp",
     "WsUrl",
     "__version__",
+    "connect",
     "open_websocket",
+    "serve",
     "serve_callbacks",
 ]
 

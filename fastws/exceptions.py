@@ -7,11 +7,21 @@
     ├── ProtocolError
     │   ├── LocalProtocolError     our own call was wrong
     │   └── RemoteProtocolError    the peer was: carries what to answer
-    │       └── InvalidStatus      the server answered something other than 101
+    │       ├── InvalidStatus      the server answered something other than 101
+    │       ├── InvalidMessage     no valid answer to the opening handshake
+    │       └── PayloadTooBig      a message over ``max_size``
+    ├── InvalidHandshake       base of InvalidStatus and InvalidMessage
+    ├── InvalidURI             no WebSocket URL; also a ValueError
+    ├── InvalidProxy           no URL of a proxy; also a ValueError
+    ├── ConnectionClosed       the WebSocket is closed: rcvd, sent, rcvd_then_sent
+    │   ├── ConnectionClosedOK     with 1000, 1001 or no code, both ways
+    │   └── ConnectionClosedError  with an error, or without a Close
+    ├── ConcurrencyError       two calls that exclude each other
     ├── LimitExceeded          a configured limit was reached
     ├── ListenError            an address could not be listened on; also an OSError
     └── DialError              an upstream could not be opened
         ├── DialTimeout        nothing answered in time
+        │   └── OpenTimeout        within ``open_timeout``; also a TimeoutError
         ├── NoUpstream         refused, unreachable, unknown name, TLS failure
         │   ├── UnknownName        the name cannot be resolved
         │   ├── ConnectRefused     nobody listens there
@@ -20,12 +30,20 @@
         ├── Denied             an access rule forbids the destination
         └── Unsupported        the way out cannot carry that
 
-Imports nothing.
+Those of the coroutine API have the names and attributes of ``websockets.exceptions``;
+``WebSocketException`` is another name of :class:`FastwsError`.
+
+Imports nothing of fastws.
 """
+
+from typing import Any, Protocol
 
 
 class FastwsError(Exception):
     """Base of all errors of this package."""
+
+
+WebSocketException = FastwsError
 
 
 class ConfigError(FastwsError):
@@ -83,10 +101,19 @@ class RemoteProtocolError(ProtocolError):
         return self.reason
 
 
-class InvalidStatus(RemoteProtocolError):
+class InvalidHandshake(FastwsError):
+    """The opening handshake of a WebSocket failed."""
+
+
+class InvalidMessage(RemoteProtocolError, InvalidHandshake):
+    """The answer to the opening handshake is none, or breaks RFC 6455."""
+
+
+class InvalidStatus(RemoteProtocolError, InvalidHandshake):
     """The server answered the upgrade with something other than 101.
 
     Attributes:
+        response: the answer as a ``fastws.Response``, from ``fastws.connect``.
         status: the HTTP status received.
         fields: the fields of the answer.
         body: the first bytes of its body, at most one line is worth showing.
@@ -103,6 +130,106 @@ class InvalidStatus(RemoteProtocolError):
         self.status = status
         self.fields = fields
         self.body = body
+        self.response: Any = None
+
+
+class PayloadTooBig(RemoteProtocolError):
+    """A message is longer than ``max_size``: cause of a ``ConnectionClosedError``."""
+
+
+class InvalidURI(FastwsError, ValueError):
+    """A URL is no WebSocket URL.
+
+    Attributes:
+        uri: as given.
+        msg: what is wrong.
+    """
+
+    def __init__(self, uri: str, msg: str) -> None:
+        super().__init__(uri, msg)
+        self.uri = uri
+        self.msg = msg
+
+    def __str__(self) -> str:
+        return self.msg
+
+
+class InvalidProxy(FastwsError, ValueError):
+    """A URL is no URL of a proxy.
+
+    Attributes:
+        proxy: as given; it may hold a password, so ``str()`` leaves it out.
+        msg: what is wrong.
+    """
+
+    def __init__(self, proxy: str, msg: str) -> None:
+        super().__init__(proxy, msg)
+        self.proxy = proxy
+        self.msg = msg
+
+    def __str__(self) -> str:
+        return self.msg
+
+
+class ConcurrencyError(FastwsError):
+    """A call excludes another one that has not ended, such as two ``recv``."""
+
+
+class _Close(Protocol):
+    """A Close frame: :class:`fastws.wire.frames.Close`."""
+
+    @property
+    def code(self) -> int: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+class ConnectionClosed(FastwsError):
+    """A WebSocket is closed, so that nothing can be sent or received.
+
+    Attributes:
+        rcvd: the peer's Close, ``None`` when none came.
+        sent: our Close, ``None`` when none was sent.
+        rcvd_then_sent: which of both came first; ``None`` unless there are both.
+    """
+
+    def __init__(
+        self,
+        rcvd: _Close | None,
+        sent: _Close | None,
+        rcvd_then_sent: bool | None = None,
+    ) -> None:
+        super().__init__(rcvd, sent, rcvd_then_sent)
+        self.rcvd = rcvd
+        self.sent = sent
+        self.rcvd_then_sent = rcvd_then_sent
+
+    def __str__(self) -> str:
+        if self.rcvd is None and self.sent is None:
+            return "no close frame received or sent"
+        rcvd, sent = _describe(self.rcvd), _describe(self.sent)
+        if self.rcvd is None:
+            return f"sent {sent}; no close frame received"
+        if self.sent is None:
+            return f"received {rcvd}; no close frame sent"
+        if self.rcvd_then_sent:
+            return f"received {rcvd}; then sent {sent}"
+        return f"sent {sent}; then received {rcvd}"
+
+
+def _describe(close: _Close | None) -> str:
+    if close is None:
+        return ""
+    return f"{int(close.code)} {close.reason}".rstrip()
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """Closed in order: both Close frames have 1000, 1001 or no code."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """Closed with an error code, or lost without a Close of each side."""
 
 
 class LimitExceeded(FastwsError):
@@ -125,6 +252,10 @@ class DialError(FastwsError):
 
 class DialTimeout(DialError):
     """Nothing answered within the connect or handshake time-out."""
+
+
+class OpenTimeout(DialTimeout, TimeoutError):
+    """The opening handshake was not done within ``open_timeout``."""
 
 
 class NoUpstream(DialError):

@@ -9,8 +9,14 @@ import fastws
 
 PUBLIC = {
     "BACKEND",
+    "ClientConnection",
+    "ConcurrencyError",
     "ConfigError",
     "ConnectTo",
+    "Connection",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
     "Deflate",
     "Denied",
     "DialError",
@@ -18,21 +24,36 @@ PUBLIC = {
     "FastwsError",
     "ForwardProxy",
     "FrameDecoder",
+    "Headers",
+    "InvalidHandshake",
+    "InvalidMessage",
+    "InvalidProxy",
     "InvalidStatus",
+    "InvalidURI",
     "LimitExceeded",
     "Listen",
     "LocalProtocolError",
     "NoUpstream",
+    "OpenTimeout",
+    "PayloadTooBig",
     "ProtocolError",
     "RemoteProtocolError",
+    "Request",
+    "Response",
+    "Server",
+    "ServerConnection",
     "Side",
+    "State",
     "Target",
     "TcpToWs",
     "WebSocket",
+    "WebSocketException",
     "WsToTcp",
     "WsUrl",
     "__version__",
+    "connect",
     "open_websocket",
+    "serve",
     "serve_callbacks",
 }
 
@@ -60,7 +81,7 @@ def test_backend_is_one_of_the_twins() -> None:
 def test_errors_share_one_base() -> None:
     errors = [getattr(fastws, name) for name in fastws.__all__]
     errors = [e for e in errors if isinstance(e, type) and issubclass(e, Exception)]
-    assert len(errors) == 11
+    assert len(errors) == 22
     assert all(issubclass(error, fastws.FastwsError) for error in errors)
 
 

@@ -39,6 +39,7 @@ class Opening:
         headers: further fields of the answer.
         extensions: value of Sec-WebSocket-Extensions to be answered, or ``None``.
         codec: of the extension that was agreed on, or ``None``.
+        context: whatever a server built on this one keeps with it.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Opening:
         "_reader",
         "_server",
         "codec",
+        "context",
         "due",
         "extensions",
         "head",
@@ -77,6 +79,7 @@ class Opening:
         self.headers: Sequence[tuple[str, str]] = ()
         self.extensions: str | None = None
         self.codec: Any = None
+        self.context: Any = None
         self.task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: Any) -> None:
