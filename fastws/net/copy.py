@@ -7,13 +7,14 @@ module introduces them to each other and keeps the time limits that need both.
 """
 
 import asyncio
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastws._backend import Scratch
 from fastws.net.ends import CopyOptions, End, raw_end
-from fastws.net.stream import ByteStream, Kind
+from fastws.net.keepalive import PingingEnd
+from fastws.net.stream import AttachedStream, ByteStream, Kind
 from fastws.net.sweep import forget_closed, sweep_of
-from fastws.net.websocket import WebSocketEnd, WebSocketStream, websocket_end
+from fastws.net.websocket import WebSocketStream, websocket_end
 
 DEFAULTS = CopyOptions()
 TLS_READ = 64 * 1024  # bytes; TLS copies each read, and keeps all of it when stalled
@@ -118,15 +119,22 @@ class Copy:
         vectored = plain and is_uvloop(self.loop)
         if isinstance(stream, WebSocketStream):
             return websocket_end(self, stream, scratch, vectored)
+        if isinstance(stream, AttachedStream):
+            end: End = stream.join(self)
+            return end
         return raw_end(self, stream, scratch, vectored)
 
     def start(self, a: ByteStream, b: ByteStream) -> None:
         """Take over both transports, then feed and read: in this order."""
         pairs = ((self.a, a), (self.b, b))
         for end, stream in pairs:
-            attach(end, stream)
+            if not isinstance(stream, AttachedStream):
+                attach(end, stream)
         sweep_of(self.loop).add(self, self.options.granularity)
         for end, stream in pairs:
+            if isinstance(stream, AttachedStream):
+                stream.joined()
+                continue
             hold = stream.hold
             leftover, hold.leftover = hold.leftover, b""
             if leftover:
@@ -184,6 +192,14 @@ class Copy:
                 )
             )
 
+    def part(self, end: End, parted: Any) -> None:
+        """``end`` goes on without this copy, in which ``parted`` stands for it."""
+        if end is self.a:
+            self.a = parted
+        else:
+            self.b = parted
+        self.end_lost(parted)
+
     def wake(self) -> None:
         """Something has to be looked at with the next sweep."""
         self.due = 0.0
@@ -215,7 +231,7 @@ class Copy:
         for end in (self.a, self.b):
             if end.is_stuck or end.eof_in:
                 self.due = 0.0
-            elif isinstance(end, WebSocketEnd):
+            elif isinstance(end, PingingEnd):
                 self.due = min(self.due, end.next_due())
 
     def _tick_idle(self, now: float, limit: float) -> None:

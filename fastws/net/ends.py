@@ -116,13 +116,16 @@ class End(_Base):
         decoder: FrameDecoder | None = None,
         keys: MaskKeys | None = None,
         vectored: bool = False,
+        max_message: int = 0,
+        data_kind: int = -1,
     ) -> None:
         super().__init__(
             scratch,
             decoder=decoder,
             keys=keys,
-            max_message=owner.options.max_message,
+            max_message=max_message or owner.options.max_message,
             vectored=vectored,
+            data_kind=data_kind,
         )
         self.owner = owner
         self.kind = kind

@@ -42,7 +42,15 @@ class PingingEnd(End):
     )
 
     def __init__(
-        self, owner: Owner, kind: Kind, side: Side, scratch: Scratch, vectored: bool
+        self,
+        owner: Owner,
+        kind: Kind,
+        side: Side,
+        scratch: Scratch,
+        vectored: bool,
+        *,
+        max_message: int = 0,
+        data_kind: int = -1,
     ) -> None:
         super().__init__(
             owner,
@@ -51,6 +59,8 @@ class PingingEnd(End):
             decoder=FrameDecoder(side),
             keys=default_keys() if side is Side.CLIENT else None,
             vectored=vectored,
+            max_message=max_message,
+            data_kind=data_kind,
         )
         self.side = side
         self._pong: bytes | None = None  # newest ping that is not answered yet

@@ -92,6 +92,24 @@ class ByteStream:
         return f"<{type(self).__name__} {self.kind.value} {describe(self.transport)}>"
 
 
+class AttachedStream(ByteStream):
+    """A stream of a connection that carries others after it.
+
+    Its end is the transport's protocol already, and outlives the copy: it parts from
+    it with ``owner.part``. Nothing is left over in ``hold``.
+    """
+
+    __slots__ = ()
+
+    def join(self, owner: Any) -> Any:
+        """Return the end, paused, with ``owner`` as its owner."""
+        raise NotImplementedError
+
+    def joined(self) -> None:
+        """The end has its peer: pass on what was held, an EOF and a reset too."""
+        raise NotImplementedError
+
+
 def kind_of(transport: asyncio.BaseTransport) -> Kind:
     """Tell what an asyncio transport of the running loop can carry."""
     if transport.get_extra_info("sslcontext") is not None:
