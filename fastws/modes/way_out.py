@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import Any, TypeVar
@@ -168,14 +169,20 @@ def guess(spec: TcpToWs) -> str:
     return "it may refuse our certificate (--cert)"
 
 
+def _mask_location(url: str) -> str:
+    """A URL without what may be secret: user, password and query."""
+    path, mark, _ = url.partition("?")
+    path = re.sub(r"(?<=//)[^/]*@", "…@", path)
+    return path + ("?…" if mark else "")
+
+
 def describe_refusal(error: InvalidStatus) -> str:
     """Status, who said so, where to, and the first line of the body."""
     text = f"the server answered {error}"
     for name, value in error.fields:
         if name.lower() in _QUOTED:
-            if name.lower() == "location":  # its query may hold a token
-                path, mark, _ = value.partition("?")
-                value = path + ("?…" if mark else "")
+            if name.lower() == "location":
+                value = _mask_location(value)
             text += f", {name}: {value}"
     line = error.body.strip().partition(b"\n")[0].strip()[:200]
     if line:
