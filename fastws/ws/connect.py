@@ -24,6 +24,7 @@ from fastws.exceptions import (
 )
 from fastws.net.backoff import Backoff
 from fastws.net.dial import Dialer
+from fastws.wire.deflate import Deflate
 from fastws.wire.head import Head
 from fastws.ws.connection import Connection, MaxQueue, water_marks
 from fastws.ws.heads import (
@@ -35,7 +36,7 @@ from fastws.ws.heads import (
     response_of,
 )
 from fastws.ws.limits import Options
-from fastws.ws.open import make_dialer, shake_hands, start_client
+from fastws.ws.open import confirm_codec, make_dialer, shake_hands, start_client
 from fastws.ws.protocol import WebSocket
 
 _NO_LIMIT = 86400.0  # seconds of an open_timeout that is None
@@ -88,6 +89,7 @@ class Connect:
         origin: str | None,
         subprotocols: Sequence[str],
         headers: list[tuple[str, str]],
+        deflate: Deflate | None,
         max_queue: MaxQueue,
         open_timeout: float | None,
         process_exception: Callable[[Exception], Exception | None],
@@ -99,6 +101,7 @@ class Connect:
         self._origin = origin
         self._subprotocols = subprotocols
         self._headers = headers
+        self._deflate = deflate
         self._max_queue = max_queue
         self._timeout = open_timeout
         self._process_exception = process_exception
@@ -156,22 +159,24 @@ class Connect:
     async def _shake_hands(self) -> ClientConnection:
         url = self._url
         limit = _NO_LIMIT if self._timeout is None else self._timeout
+        deflate = self._deflate
         answer = await shake_hands(
             await self._dialer.dial(),
             url.target,
             url.host_header,
             origin=self._origin,
             subprotocols=self._subprotocols,
+            extensions=None if deflate is None else deflate.offer(),
             headers=self._headers,
             timeout=limit,
         )
+        codec = confirm_codec(deflate, answer)
         fields = [("Host", url.host_header), *self._headers]
         connection = ClientConnection(
             Request(url.target, Headers(fields)), self._max_queue
         )
         connection._head = answer.head
-        ws = WebSocket(asyncio.get_running_loop(), Side.CLIENT, self._options)
-        ws.subprotocol = answer.subprotocol
+        ws = WebSocket(asyncio.get_running_loop(), Side.CLIENT, self._options, codec)
         start_client(ws, answer, connection)
         return connection
 
@@ -186,6 +191,7 @@ def connect(
     server_hostname: str | None = None,
     proxy: str | None = None,
     unix: str | None = None,
+    compression: str | Deflate | None = None,
     open_timeout: float | None = 10.0,
     max_queue: MaxQueue = 16,
     process_exception: Callable[[Exception], Exception | None] = process_exception,
@@ -203,6 +209,8 @@ def connect(
         server_hostname: name to ask for and verify, the URL's host by default.
         proxy: URL of an http, https, socks5 or socks5h proxy.
         unix: path of a unix socket to connect to.
+        compression: ``"deflate"`` or a :class:`fastws.Deflate` offers to pack messages
+            (RFC 7692); by default nothing is offered.
         open_timeout: seconds for everything together; ``None``: no limit.
         max_queue: received messages that wait before reading stops; or that number
             and the one at which it goes on; ``None``: no limit.
@@ -214,7 +222,7 @@ def connect(
     Raises:
         InvalidURI: the URL cannot be understood; also a ``ValueError``.
         InvalidProxy: nor can the proxy; also a ``ValueError``.
-        ValueError: ``max_queue`` makes no sense.
+        ValueError: ``max_queue`` or ``compression`` makes no sense.
 
     On opening, these are raised:
         DialError: no connection; ``OpenTimeout`` when the time was over.
@@ -222,17 +230,14 @@ def connect(
             ``InvalidMessage`` for one that is none.
     """
     url = _url_of(uri)
-    try:
-        dialer = make_dialer(
-            url,
-            ssl=ssl,
-            server_hostname=server_hostname,
-            proxy=proxy,
-            unix=unix,
-            timeout=_NO_LIMIT if open_timeout is None else open_timeout,
-        )
-    except ValueError as error:
-        raise InvalidProxy(proxy or "", str(error)) from None
+    dialer = _dialer_of(
+        url,
+        ssl=ssl,
+        server_hostname=server_hostname,
+        proxy=proxy,
+        unix=unix,
+        timeout=_NO_LIMIT if open_timeout is None else open_timeout,
+    )
     return Connect(
         url,
         dialer,
@@ -240,6 +245,7 @@ def connect(
         origin=origin,
         subprotocols=tuple(subprotocols or ()),
         headers=pairs_of(additional_headers),
+        deflate=Deflate.parse(compression),
         max_queue=water_marks(max_queue),
         open_timeout=open_timeout,
         process_exception=process_exception,
@@ -254,3 +260,10 @@ def _url_of(uri: str | WsUrl) -> WsUrl:
         return WsUrl.parse(uri)
     except ValueError as error:
         raise InvalidURI(uri, str(error)) from None
+
+
+def _dialer_of(url: WsUrl, *, proxy: str | None, **options: Any) -> Dialer:
+    try:
+        return make_dialer(url, proxy=proxy, **options)
+    except ValueError as error:
+        raise InvalidProxy(proxy or "", str(error)) from None

@@ -47,13 +47,14 @@ class ServerConnection(Connection):
         self._head = opening.head
         self._address = opening.remote_address
         self._opening: Opening | None = opening
-        self._answer: tuple[str, list[tuple[str, str]]] | None = None
+        self._answer: tuple[str, str | None, list[tuple[str, str]]] | None = None
 
     def on_open(self, ws: WebSocket) -> None:
         super().on_open(ws)
         opening, self._opening = self._opening, None
         if opening is not None and opening.upgrade is not None:
-            self._answer = opening.upgrade.key, list(opening.headers)
+            key, extra = opening.upgrade.key, list(opening.headers)
+            self._answer = key, opening.extensions, extra
         self.server.opened(self)
 
     def on_close(self, code: int, reason: str) -> None:
@@ -81,7 +82,7 @@ class ServerConnection(Connection):
         """Our 101."""
         if self._answer is None:
             return None
-        key, extra = self._answer
+        key, extensions, extra = self._answer
         fields = [
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
@@ -89,6 +90,8 @@ class ServerConnection(Connection):
         ]
         if self.subprotocol is not None:
             fields.append(("Sec-WebSocket-Protocol", self.subprotocol))
+        if extensions is not None:
+            fields.append(("Sec-WebSocket-Extensions", extensions))
         return response_of(101, "Switching Protocols", [*fields, *extra])
 
 

@@ -198,6 +198,25 @@ def test_tls(loop_name: str) -> None:
 
 
 @both_loops
+def test_compression_is_agreed_on(loop_name: str) -> None:
+    async def main() -> None:
+        async with serving(compression="deflate") as (server, url):
+            async with connect(url, compression="deflate") as ws:
+                await eventually(lambda: server.connections)
+                assert next(iter(server.connections)).response == ws.response
+                assert ws.response is not None
+                agreed = ws.response.headers["sec-websocket-extensions"]
+                assert agreed.startswith("permessage-deflate")
+                await ws.send("again " * 10_000)
+                assert await ws.recv() == "again " * 10_000
+            async with connect(url) as ws:
+                assert ws.response is not None
+                assert "sec-websocket-extensions" not in ws.response.headers
+
+    run_on(loop_name, main())
+
+
+@both_loops
 def test_reconnect_after_every_end(loop_name: str) -> None:
     async def main() -> None:
         async def once(ws: ServerConnection) -> None:
