@@ -35,6 +35,18 @@ async def fastws(port: int) -> None:
         await asyncio.Event().wait()
 
 
+async def coroutines(port: int) -> None:
+    """The coroutine API of fastws."""
+    library = import_module("fastws.ws.serve")
+
+    async def echo(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with library.serve(echo, HERE, port, max_size=MAX):
+        await asyncio.Event().wait()
+
+
 async def picows(port: int) -> None:
     """Its listener, as in its own benchmark."""
     library = import_module("picows")
@@ -87,7 +99,7 @@ async def aiohttp(port: int) -> None:
     await asyncio.Event().wait()
 
 
-LIBRARIES = {f.__name__: f for f in (fastws, picows, websockets, aiohttp)}
+LIBRARIES = {f.__name__: f for f in (fastws, coroutines, picows, websockets, aiohttp)}
 
 
 def main() -> None:

@@ -226,11 +226,11 @@ def _echo(library: str) -> Peer:
 
 ECHO = tuple(
     _echo(library)
-    for library in ("fastws", "picows", "websockets", "aiohttp")
-    if find_spec(library) is not None
+    for library in ("fastws", "coroutines", "picows", "websockets", "aiohttp")
+    if library == "coroutines" or find_spec(library) is not None
 )
 OURS = frozenset(
-    {"fastws", "C relay", "fastws pure", "before", "features", "plain"}
+    {"fastws", "coroutines", "C relay", "fastws pure", "before", "features", "plain"}
     | {"1 worker", "2 workers"}
 )
 

@@ -268,6 +268,10 @@ TARGETS = {
     ),
     "echo": (
         *_against("picows", 1.0, *(row.key for row in BESIDE["echo"][:7])),
+        *(
+            Target(row.key, 1.0, (("aiohttp", row.key),), "coroutines")
+            for row in BESIDE["echo"][:7]
+        ),
         Target("idle", 8.0),
     ),
 }
