@@ -257,6 +257,7 @@ def test_stw_with_on_eof_close_sends_it_at_once() -> None:
 def test_stw_maps_a_strangers_close(code: int, is_end: bool, near_end: Chain) -> None:
     def end(sock: socket.socket) -> None:
         reader, _ = accept(sock)
+        assert reader.frame().payload == b"here"
         sock.sendall(rawws.frame(BINARY, b"last words", key=None))
         sock.sendall(
             rawws.close(code, key=None) if code else rawws.frame(CLOSE, key=None)
@@ -265,6 +266,7 @@ def test_stw_maps_a_strangers_close(code: int, is_end: bool, near_end: Chain) ->
 
     service, near = near_end.serve(end), near_end.near
     with connect(near.port) as sock:
+        sock.sendall(b"here")  # a reset that comes first fails connect() itself
         assert read_exactly(sock, 10) == b"last words"
         assert ends_with_reset(sock) is not is_end
     near.wait_for("closed$" if is_end else f"server: Close {code}")
