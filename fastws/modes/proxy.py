@@ -11,13 +11,13 @@ from typing import Any
 
 from fastws.config.endpoint import is_loopback, join_host_port
 from fastws.config.forward import NO_USERS, ForwardProxy
-from fastws.exceptions import ConfigError, DialError, NoUpstream
+from fastws.exceptions import ConfigError, DialError
 from fastws.http.auth import Users
 from fastws.modes.parts import Part
 from fastws.modes.runner import Runner, naming_options, new_id
+from fastws.modes.way_out import make_outlet
 from fastws.net import sockopt
 from fastws.net.access import Access
-from fastws.net.dial import Outlet
 from fastws.net.stream import ByteStream, Hold, describe, kind_of
 from fastws.net.tls import client_context, server_context
 from fastws.proxy.direct import Direct, Through
@@ -105,7 +105,7 @@ class ForwardProxyRunner(Runner):
             access = Access(spec.allow, spec.deny, may_be_private=is_local)
         options: dict[str, Any] = {
             "access": access,
-            "outlet": _outlet(spec),
+            "outlet": make_outlet(spec),
             "connect_timeout": spec.connect_timeout,
             "handshake_timeout": spec.handshake_timeout,
             "linger": spec.linger,
@@ -237,12 +237,3 @@ def _end_of(where: str) -> tuple[str, int]:
 def _is_local(host: str) -> bool:
     """A bound address that only this machine reaches; a path has no host."""
     return host == "unix" or is_loopback(host)
-
-
-def _outlet(spec: ForwardProxy) -> Outlet | None:
-    if spec.source is None and spec.bind_device is None:
-        return None
-    try:
-        return Outlet(spec.source, spec.bind_device)
-    except NoUpstream as error:
-        raise ConfigError("--bind-device", str(error)) from error

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import Any, TypeVar
 
+from fastws.config.forward import ForwardProxy
 from fastws.config.proxy import ProxyUrl, proxy_from_environment
 from fastws.config.schema import TcpToWs
 from fastws.exceptions import (
@@ -48,7 +49,7 @@ def make_dialer(spec: TcpToWs, tls: SSLContext | None) -> Dialer:
         "handshake_timeout": spec.handshake_timeout,
         "linger": spec.linger,
         "tcp_user_timeout": spec.tcp_user_timeout,
-        "outlet": _outlet(spec),
+        "outlet": make_outlet(spec),
     }
     host, port = spec.dial_address
     proxy = spec.proxy
@@ -74,7 +75,12 @@ def _proxy_tls(spec: TcpToWs, proxy: ProxyUrl) -> SSLContext | None:
         return client_context(ca=spec.proxy_ca)
 
 
-def _outlet(spec: TcpToWs) -> Outlet | None:
+def make_outlet(spec: TcpToWs | ForwardProxy) -> Outlet | None:
+    """Where dials start from, ``None`` for anywhere.
+
+    Raises:
+        ConfigError: there is no such device, or it cannot be named.
+    """
     if spec.source is None and spec.bind_device is None:
         return None
     try:

@@ -5,7 +5,8 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from fastws._consts import BACKLOG
@@ -149,7 +150,8 @@ def bind_tcp(
     for left in reversed(range(_PORT_TRIES)):
         socks: list[socket.socket] = []
         try:
-            _bind_hosts(socks, hosts, port, optional, reuse_port)
+            bind_one = partial(_bind_one, reuse_port=reuse_port)
+            bind_hosts(socks, hosts, port, optional, bind_one)
             for sock in socks:
                 _start_listening(sock, backlog)
             return socks
@@ -162,21 +164,34 @@ def bind_tcp(
     raise AssertionError("unreachable")
 
 
-def _bind_hosts(
+def bind_hosts(
     socks: list[socket.socket],
     hosts: Sequence[str],
     port: int,
     optional: Collection[str],
-    reuse_port: bool,
+    bind_one: Callable[[int, tuple[Any, ...]], socket.socket],
+    kind: int = socket.SOCK_STREAM,
 ) -> None:
-    """Bind every host into ``socks``; with port 0 the first one's number serves all."""
+    """Bind every host into ``socks``; with port 0 the first one's number serves all.
+
+    Args:
+        socks: added to; the caller closes them after an error.
+        hosts: IP literals or names.
+        port: for all of them.
+        optional: those of ``hosts`` that this machine may lack.
+        bind_one: makes the socket of a family and an address.
+        kind: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
+
+    Raises:
+        ListenError: names the address.
+    """
     missing: ListenError | None = None
     for host in hosts:
         try:
-            for family, sockaddr in _lookup(host, port):
+            for family, sockaddr in _lookup(host, port, kind):
                 if port == 0 and socks:
                     sockaddr = (sockaddr[0], socks[0].getsockname()[1], *sockaddr[2:])
-                socks.append(_bind_one(family, sockaddr, reuse_port))
+                socks.append(bind_one(family, sockaddr))
         except ListenError as exc:
             if host not in optional or exc.errno not in _NO_SUCH_ADDRESS:
                 raise
@@ -185,14 +200,14 @@ def _bind_hosts(
         raise missing or ListenError(errno.EINVAL, "no address to listen on")
 
 
-def _lookup(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+def _lookup(host: str, port: int, kind: int) -> list[tuple[int, tuple[Any, ...]]]:
     """The addresses of ``host`` to bind, each once."""
     try:
-        infos = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        infos = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as exc:
         where = format_address(host, port)
+        if kind == socket.SOCK_DGRAM:
+            where = f"udp:{where}"
         raise ListenError(errno.EADDRNOTAVAIL, f"{where}: unknown name") from exc
     return list(dict.fromkeys((info[0], info[4]) for info in infos))
 

@@ -8,13 +8,12 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from fastws.exceptions import ListenError
-from fastws.net.bind import format_address
+from fastws.net.bind import bind_hosts, format_address
 from fastws.net.tls import explain_os
 
 ANCILLARY = 64  # bytes of room for :func:`local_address`, which takes at most 40
 _IP_PKTINFO = 8  # Linux' number; Python has no name for it before 3.14
 _BUFFER = 1024 * 1024  # bytes asked of the kernel, which may grant less
-_NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def udp_socket(family: int) -> socket.socket:
@@ -47,38 +46,13 @@ def bind_udp(
         ListenError: names the address; none is left open.
     """
     socks: list[socket.socket] = []
-    missing: ListenError | None = None
     try:
-        for host in hosts:
-            try:
-                for family, sockaddr in _lookup(host, port):
-                    if port == 0 and socks:
-                        chosen = socks[0].getsockname()[1]
-                        sockaddr = (sockaddr[0], chosen, *sockaddr[2:])
-                    socks.append(_bind_one(family, sockaddr))
-            except ListenError as exc:
-                if host not in optional or exc.errno not in _NO_SUCH_ADDRESS:
-                    raise
-                missing = exc
+        bind_hosts(socks, hosts, port, optional, _bind_one, socket.SOCK_DGRAM)
     except BaseException:
         for sock in socks:
             sock.close()
         raise
-    if not socks:
-        raise missing or ListenError(errno.EINVAL, "no address to listen on")
     return socks
-
-
-def _lookup(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
-    try:
-        infos = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError) as exc:
-        where = format_address(host, port)
-        text = f"udp:{where}: unknown name"
-        raise ListenError(errno.EADDRNOTAVAIL, text) from exc
-    return list(dict.fromkeys((info[0], info[4]) for info in infos))
 
 
 def _bind_one(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fastws.net.stream import ByteStream, Hold
+from fastws.net.stream import ByteStream, Hold, write_last
 
 
 class Inbox(Hold):
@@ -67,12 +67,7 @@ class Inbox(Hold):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        if answer:
-            transport.write(answer)
-        if transport.can_write_eof():
-            transport.write_eof()
-        elif not transport.get_write_buffer_size():
-            transport.close()  # TLS: reads on by itself until the peer's end
+        write_last(transport, answer)
         try:
             async with asyncio.timeout(linger):
                 while not self.eof and not self.lost and not transport.is_closing():

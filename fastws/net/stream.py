@@ -110,6 +110,16 @@ class AttachedStream(ByteStream):
         raise NotImplementedError
 
 
+def write_last(transport: asyncio.Transport, answer: bytes) -> None:
+    """Send ``answer``, which may be empty, and our end; reading goes on."""
+    if answer:
+        transport.write(answer)
+    if transport.can_write_eof():
+        transport.write_eof()
+    elif not transport.get_write_buffer_size():
+        transport.close()  # TLS: reads on by itself until the peer's end
+
+
 def kind_of(transport: asyncio.BaseTransport) -> Kind:
     """Tell what an asyncio transport of the running loop can carry."""
     if transport.get_extra_info("sslcontext") is not None:

@@ -14,7 +14,7 @@ from fastws._consts import OP_TEXT, Side
 from fastws.exceptions import DialTimeout, InvalidStatus, RemoteProtocolError
 from fastws.net import sockopt
 from fastws.net.deadlines import Limit, start_limit
-from fastws.net.stream import ByteStream, Hold, Kind
+from fastws.net.stream import ByteStream, Hold, Kind, write_last
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.typing import HeaderList
 from fastws.wire import announce
@@ -163,11 +163,7 @@ class HeadHold(Hold):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        transport.write(answer)
-        if transport.can_write_eof():
-            transport.write_eof()
-        elif not transport.get_write_buffer_size():
-            transport.close()  # TLS: reads on by itself until the peer's end
+        write_last(transport, answer)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + linger
         self._reader = None
@@ -177,6 +173,57 @@ class HeadHold(Hold):
                 transport.resume_reading()
             await self._wait(deadline - loop.time())
         transport.close()
+
+
+def ask_upgrade(stream: ByteStream, request: bytes) -> HeadHold:
+    """Write the request of a client; what is returned waits for the answer.
+
+    Args:
+        stream: a fresh connection, paused; the caller resets it after a failure.
+        request: the whole head.
+
+    Raises:
+        RemoteProtocolError: the connection is gone.
+    """
+    transport, old = stream.transport, stream.hold
+    hold = HeadHold(Side.CLIENT)
+    hold.transport = transport
+    if old.lost:
+        raise RemoteProtocolError("closed before the upgrade was asked for")
+    transport.set_protocol(hold)
+    transport.write(request)
+    if old.leftover:
+        hold.data_received(old.leftover)
+    if old.eof:
+        hold.eof_received()
+    if hold.head is None:
+        transport.resume_reading()
+    return hold
+
+
+async def read_answer(hold: HeadHold, timeout: float, limit: str) -> Head:
+    """Wait for the 101.
+
+    Args:
+        hold: of :func:`ask_upgrade`.
+        timeout: seconds until the head has to be complete.
+        limit: how errors name that time.
+
+    Raises:
+        InvalidStatus: the server refused; its fields and first bytes are kept.
+        RemoteProtocolError: the answer is no acceptable HTTP.
+        DialTimeout: no answer in time.
+    """
+    try:
+        head = await hold.read_head(timeout)
+    except RemoteProtocolError as error:
+        if error.http_status == 408:
+            raise DialTimeout(f"no answer to the upgrade within {limit}") from None
+        raise
+    if head.status != 101:
+        body = await hold.read_body_start(head)
+        raise InvalidStatus(head.status or 0, head.reason, tuple(head.headers), body)
+    return head
 
 
 class Upgrader:
@@ -242,46 +289,22 @@ class Upgrader:
             RemoteProtocolError: the answer is no valid handshake.
             DialTimeout: no answer in time.
         """
-        transport, old = stream.transport, stream.hold
-        hold = HeadHold(Side.CLIENT)
-        hold.transport = transport
+        transport = stream.transport
         try:
-            if old.lost:
-                raise RemoteProtocolError("closed before the upgrade was asked for")
-            transport.set_protocol(hold)
             draw = default_keys()  # random in blocks, without a system call for each
             key = make_key(draw() + draw() + draw() + draw())
             before, between, after = self._request
             announced = ident.encode() if self.fastws else b""
-            transport.write(before + key.encode() + between + announced + after)
-            if old.leftover:
-                hold.data_received(old.leftover)
-            if old.eof:
-                hold.eof_received()
-            if hold.head is None:
-                transport.resume_reading()
-            head = await self._read_answer(hold, key, timeout)
+            request = before + key.encode() + between + announced + after
+            hold = ask_upgrade(stream, request)
+            limit = f"{timeout:.3g} s (--handshake-timeout)"
+            head = await read_answer(hold, timeout, limit)
+            check_answer(head, key, subprotocols=self.subprotocols)
             hold.head = None  # an idle connection keeps nothing it does not need
         except BaseException:
             sockopt.reset(transport)
             raise
         return self._opened(transport, stream.kind, hold, head, ident)
-
-    async def _read_answer(self, hold: HeadHold, key: str, timeout: float) -> Head:
-        try:
-            head = await hold.read_head(timeout)
-        except RemoteProtocolError as error:
-            if error.http_status == 408:
-                limit = f"{timeout:.3g} s (--handshake-timeout)"
-                raise DialTimeout(f"no answer to the upgrade within {limit}") from None
-            raise
-        if head.status != 101:
-            body = await hold.read_body_start(head)
-            raise InvalidStatus(
-                head.status or 0, head.reason, tuple(head.headers), body
-            )
-        check_answer(head, key, subprotocols=self.subprotocols)
-        return head
 
     def _opened(
         self,

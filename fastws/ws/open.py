@@ -12,13 +12,13 @@ from urllib.parse import unquote, urlsplit
 
 from fastws._consts import CONNECT_TIMEOUT, LINGER, Side
 from fastws.config.endpoint import WsUrl
-from fastws.exceptions import DialTimeout, InvalidStatus, RemoteProtocolError
+from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
 from fastws.net.dial import Dialer
 from fastws.net.proxy import ProxyDialer
 from fastws.net.stream import ByteStream
 from fastws.net.tls import client_context
-from fastws.net.upgrade import HeadHold
+from fastws.net.upgrade import ask_upgrade, read_answer
 from fastws.typing import HeaderList
 from fastws.wire.deflate import Codec, Deflate
 from fastws.wire.handshake import build_upgrade, check_answer, make_key
@@ -89,8 +89,8 @@ async def shake_hands(
             extensions=extensions,
             headers=headers,
         )
-        hold = _send_request(stream, request)
-        head = await _read_answer(hold, timeout)
+        hold = ask_upgrade(stream, request)
+        head = await read_answer(hold, timeout, f"{timeout:.3g} s")
         answer = Answer(ByteStream(transport, stream.kind, hold), head, hold.leftover)
         answer.subprotocol = check_answer(
             head, key, subprotocols=subprotocols, extensions=extensions is not None
@@ -99,38 +99,6 @@ async def shake_hands(
         sockopt.reset(transport)
         raise
     return answer
-
-
-def _send_request(stream: ByteStream, request: bytes) -> HeadHold:
-    """Write the request; what is returned waits for the answer."""
-    transport, old = stream.transport, stream.hold
-    hold = HeadHold(Side.CLIENT)
-    hold.transport = transport
-    if old.lost:
-        raise RemoteProtocolError("closed before the upgrade was asked for")
-    transport.set_protocol(hold)
-    transport.write(request)
-    if old.leftover:
-        hold.data_received(old.leftover)
-    if old.eof:
-        hold.eof_received()
-    if hold.head is None:
-        transport.resume_reading()
-    return hold
-
-
-async def _read_answer(hold: HeadHold, timeout: float) -> Head:
-    try:
-        head = await hold.read_head(timeout)
-    except RemoteProtocolError as error:
-        if error.http_status == 408:
-            limit = f"{timeout:.3g} s"
-            raise DialTimeout(f"no answer to the upgrade within {limit}") from None
-        raise
-    if head.status != 101:
-        body = await hold.read_body_start(head)
-        raise InvalidStatus(head.status or 0, head.reason, tuple(head.headers), body)
-    return head
 
 
 def make_dialer(
