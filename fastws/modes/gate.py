@@ -1,4 +1,4 @@
-"""Who comes in to wts: the client behind front ends, credentials, limits, files.
+"""Who comes in by WebSocket: the client behind front ends, credentials, limits, files.
 
 A runner has a gate only when an option asks for one; without, nothing here runs.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from fastws.config.proxy_server import ProxyServer
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import ConfigError
 from fastws.http.answers import RETRY_AFTER, Refusal, level_of
@@ -40,7 +41,7 @@ class Gate:
         ConfigError: the users file or the directory cannot be used.
     """
 
-    def __init__(self, spec: WsToTcp) -> None:
+    def __init__(self, spec: WsToTcp | ProxyServer) -> None:
         self.trust = Trust(spec.trust)
         self.field = spec.client_ip_header
         self.version = spec.send_proxy_protocol
@@ -210,7 +211,7 @@ class Visit:
             self._gate.limit.drop(counted)
 
 
-def make_gate(spec: WsToTcp) -> Gate | None:
+def make_gate(spec: WsToTcp | ProxyServer) -> Gate | None:
     """The gate that the options ask for, ``None`` when they ask for none."""
     asked = (
         spec.auth_token,

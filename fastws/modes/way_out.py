@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from fastws.config.forward import ForwardProxy
 from fastws.config.proxy import ProxyUrl, proxy_from_environment
+from fastws.config.proxy_server import ProxyServer
 from fastws.config.schema import TcpToWs
 from fastws.exceptions import (
     ConfigError,
@@ -75,7 +76,7 @@ def _proxy_tls(spec: TcpToWs, proxy: ProxyUrl) -> SSLContext | None:
         return client_context(ca=spec.proxy_ca)
 
 
-def make_outlet(spec: TcpToWs | ForwardProxy) -> Outlet | None:
+def make_outlet(spec: TcpToWs | ForwardProxy | ProxyServer) -> Outlet | None:
     """Where dials start from, ``None`` for anywhere.
 
     Raises:
