@@ -89,6 +89,11 @@ MAX_MESSAGE_LOW = 1024
 MAX_MESSAGE_HIGH = 16 * 1024 * 1024
 MAX_INCOMING = 16 * 1024 * 1024  # message API only
 
+# What a compressed frame may have above its content, which a limit is about: DEFLATE
+# adds up to an eighth (all literals of 9 bits) and each fragment ends on a byte.
+PACKED_SHIFT = 3
+PACKED_EXTRA = 64
+
 # What a text message from the other end is (DESIGN: between fastws ends).
 TEXT_FORWARD = 0  # payload of a stranger, checked to be UTF-8
 TEXT_SIGNAL = 1  # a signal of a fastws peer

@@ -63,6 +63,7 @@ cdef Py_ssize_t COMPACT_BELOW = 4096
 cdef int SPARE_BLOCKS = 2
 cdef int UNTRIMMED_BLOCKS = 8
 cdef Py_ssize_t CRUMBS = 256
+cdef Py_ssize_t MANY_PIECES = 256  # frames; so many short ones are cheaper copied
 cdef Py_ssize_t MAX_PACKET = _consts.MAX_PACKET
 
 
@@ -505,14 +506,14 @@ cdef class CopyEnd:
         if part.opcode == 1:
             if self.text_mode == 1:
                 return self.receive_signal(part)
-            if self.text_mode == 2 and not self.is_confirmation(part):
+            if self.text_mode == 2:
+                if self.is_confirmation(part):
+                    return 0
                 self.text_mode = 0
                 self.signal_received(b"")
                 if self.is_discarding:
                     return 0
-            if self.text_mode == 0:
-                return self.refuse(1002, "text in place of a packet")
-            return 0
+            return self.refuse(1002, "text in place of a packet")
         body = b""
         if part.length:
             body = (<char*> part.start)[:part.length]
@@ -631,7 +632,7 @@ cdef class CopyEnd:
             self.write(block.view(p, n))
         elif n <= self.max_payload and headroom:
             self.send_in_place(block, p, n)
-        elif self.vectored and headroom:
+        elif self.vectored and headroom and n <= MANY_PIECES * self.max_payload:
             self.send_vectored(block, p, n)
         else:
             self.send_copied(p, n)

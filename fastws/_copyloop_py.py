@@ -32,6 +32,7 @@ from fastws.typing import BytesLike
 # A buffer that a transport keeps is kept whole here, so reads stay smaller than in the
 # compiled twin, which gives back the part that was sent.
 READ_MAX = 256 * 1024
+MANY_PIECES = 512  # of one vectored write: more are cheaper copied
 CRUMBS = 256  # frames of one read; more of them, if tiny, cost more than their bytes
 
 
@@ -377,7 +378,7 @@ class CopyEnd(asyncio.BufferedProtocol):
                 self._send_in_place(size)
             else:
                 self._send_copied(runs)
-        elif self.vectored and len(runs) > 1:
+        elif self.vectored and 1 < len(runs) <= MANY_PIECES:
             self.transport.writelines(runs)
         elif len(runs) > 1:
             self.transport.write(bytearray().join(runs))

@@ -104,6 +104,8 @@ cdef int FRAME_START = _consts.FRAME_START
 cdef int FRAME_END = _consts.FRAME_END
 cdef int MESSAGE_END = _consts.MESSAGE_END
 cdef int PART_RSV1 = _consts.PART_RSV1
+cdef int PACKED_SHIFT = _consts.PACKED_SHIFT
+cdef unsigned long long PACKED_EXTRA = _consts.PACKED_EXTRA
 cdef int PROTOCOL_ERROR = _consts.CLOSE_PROTOCOL_ERROR
 cdef int TOO_BIG = _consts.CLOSE_TOO_BIG
 
@@ -585,6 +587,7 @@ cdef class FrameDecoder:
     cdef bint start_frame(self, const unsigned char* header, int size) except -1:
         """Check the length, then begin the frame."""
         cdef unsigned long long length = read_length(header)
+        cdef unsigned long long counted = length
         cdef int opcode = header[0] & OPCODE_MASK
         if length >= TOP_BIT:
             return self.fail("a 64-bit length has its top bit set", PROTOCOL_ERROR)
@@ -597,17 +600,21 @@ cdef class FrameDecoder:
                 return self.fail(
                     f"a frame of {length} bytes exceeds {self.max_payload}", TOO_BIG
                 )
+            if opcode != OP_CONT:
+                self.message_flags = PART_RSV1 if header[0] & RSV1 else 0
             if self.max_message != NO_LIMIT:
-                if length > self.max_message - self.message_size:
+                if self.message_flags & PART_RSV1:
+                    counted -= length >> PACKED_SHIFT
+                    counted -= min(counted, PACKED_EXTRA)
+                if counted > self.max_message - self.message_size:
                     return self.fail(
-                        f"a message of {self.message_size + length} bytes or more"
+                        f"a message of {self.message_size + counted} bytes or more"
                         f" exceeds {self.max_message}",
                         TOO_BIG,
                     )
-                self.message_size += length
+                self.message_size += counted
             if opcode != OP_CONT:
                 self.message_opcode = opcode
-                self.message_flags = PART_RSV1 if header[0] & RSV1 else 0
         if header[1] & MASK:
             memcpy(self.key, header + size - 4, 4)
         self.opcode = opcode

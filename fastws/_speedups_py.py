@@ -26,6 +26,8 @@ from fastws._consts import (
     OP_CONT,
     OP_PONG,
     OPCODE_MASK,
+    PACKED_EXTRA,
+    PACKED_SHIFT,
     PART_RSV1,
     RSV1,
     RSV_MASK,
@@ -139,6 +141,9 @@ class FrameDecoder:
         side: our side: a server expects masked frames, a client unmasked ones.
         max_payload: bytes of one data frame, ``None``: unlimited.
         max_message: bytes of one data message in all its frames, ``None``: unlimited.
+            With RSV1 it is meant for what the message unpacks to, which somebody else
+            has to look at: here such a frame counts for seven eighths of what it has
+            above 64 bytes, so that none is refused whose content is within the limit.
         rsv: reserved bits that negotiated extensions use, in place.
 
     Attributes:
@@ -311,13 +316,17 @@ class FrameDecoder:
             )
             return
         if opcode < OP_CLOSE:
-            if reason := self._over_limit(length):
+            if opcode != OP_CONT:
+                self._message_flags = PART_RSV1 if header[0] & RSV1 else 0
+            counted = length
+            if self._message_flags & PART_RSV1:
+                counted = max(length - (length >> PACKED_SHIFT) - PACKED_EXTRA, 0)
+            if reason := self._over_limit(length, counted):
                 self._fail(reason, CLOSE_TOO_BIG)
                 return
-            self._message_size += length
+            self._message_size += counted
             if opcode != OP_CONT:
                 self._message_opcode = opcode
-                self._message_flags = PART_RSV1 if header[0] & RSV1 else 0
         self._key = key or b""
         self._opcode = opcode
         self._fin = bool(header[0] & FIN)
@@ -327,10 +336,10 @@ class FrameDecoder:
         self._is_started = False
         self._in_frame = True
 
-    def _over_limit(self, length: int) -> str:
+    def _over_limit(self, length: int, counted: int) -> str:
         if self._max_payload is not None and length > self._max_payload:
             return f"a frame of {length} bytes exceeds {self._max_payload}"
-        total = self._message_size + length
+        total = self._message_size + counted
         if self._max_message is not None and total > self._max_message:
             return f"a message of {total} bytes or more exceeds {self._max_message}"
         return ""

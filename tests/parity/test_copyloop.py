@@ -34,6 +34,7 @@ class Transport:
         self.sent = bytearray()
         self.end: Any = None
         self.is_paused = False
+        self.pieces: list[int] = []  # of each vectored write
 
     def set_protocol(self, end: Any) -> None:
         self.end = end
@@ -48,6 +49,7 @@ class Transport:
         return sum(map(len, self.kept))
 
     def writelines(self, pieces: list[Any]) -> None:
+        self.pieces.append(len(pieces))
         for piece in pieces:
             self._take(memoryview(piece).cast("B"))
         self._tell()

@@ -40,6 +40,7 @@ def make_end(twin: ModuleType, pool: "Pooled", **options: Any) -> Any:
 
         def signal_received(self, text: bytes) -> None:
             log.append(("signal", text))
+            pool.on_signal()
 
         def control_received(self, opcode: int, payload: bytes) -> None:
             log.append(("control", opcode, payload))
@@ -62,9 +63,11 @@ class Pooled:
         vectored: bool = False,
         max_message: int = _consts.MAX_MESSAGE,
         linked: bool = True,
+        kind: int = DATA,
     ) -> None:
         self.log: list[Any] = []
         self.on_packet: Any = lambda kind: None
+        self.on_signal: Any = lambda: None
         self.wire = Transport([], "wire", 1 << 30)
         self.target = Transport([], "target", 1 << 30)
         scratch = twin.Scratch()
@@ -77,7 +80,7 @@ class Pooled:
             keys=twin.MaskKeys(lambda n: KEYS[:n]) if is_client else None,
             max_message=max_message,
             vectored=vectored,
-            data_kind=DATA,
+            data_kind=kind,
         )
         self.raw = make_end(twin, self, scratch=scratch, vectored=vectored)
         self.ws.attach(self.wire)
@@ -284,6 +287,53 @@ def test_text_is_never_payload(
         assert pool.log == log
         assert pool.ws.text_mode == text_mode
         assert pool.target.sent == (b"x" if messages[-1][0] == 2 else b"")
+
+
+@SIDES
+@pytest.mark.parametrize("kind", [-1, DATA])
+@pytest.mark.parametrize("first", [b"C", b"D", None])
+@pytest.mark.parametrize("mode", [_consts.TEXT_FORWARD, _consts.TEXT_SIGNAL])
+def test_handler_may_say_what_text_is_from_now_on(
+    twins: tuple[ModuleType, ModuleType],
+    side: Side,
+    kind: int,
+    first: bytes | None,
+    mode: int,
+) -> None:
+    """``text_mode``, set once it is known who the peer is, holds for what comes."""
+    states = []
+    for twin in twins:
+        pool = Pooled(twin, side, kind=kind)
+        pool.ws.text_mode = _consts.TEXT_CONFIRM
+        pool.on_signal = lambda: setattr(pool.ws, "text_mode", mode)  # noqa: B023
+        stream = b"" if first is None else frame(twin, side, first, opcode=1)
+        stream += frame(twin, side, b"\x02x")
+        pool.read(stream)
+        states.append((pool.log, pool.ws.text_mode, bytes(pool.target.sent)))
+    assert states[0] == states[1]
+    assert states[0][0][0] == ("signal", b"C" if first == b"C" else b"")
+
+
+@pytest.mark.parametrize("side", [None, *Side])
+@pytest.mark.parametrize("size", [300_000, 2_000_000])
+def test_no_vectored_write_has_more_pieces_than_the_kernel_takes(
+    backend: ModuleType, side: Side | None, size: int
+) -> None:
+    """IOV_MAX is 1 024: frames of 1 KiB, and tiny ones that are read."""
+    payload = bytes(range(251)) * (size // 251 + 1)
+    if side is None:
+        pool = Pooled(backend, Side.CLIENT, vectored=True, kind=-1)
+        pool.target.pieces = pieces = []
+        pool.read(frame(backend, Side.CLIENT, payload[:4200]) * (size // 4200))
+        assert len(pool.target.sent) == size // 4200 * 4200
+        pool.read(frame(backend, Side.CLIENT, b"x") * 20_000)
+    else:
+        pool = Pooled(backend, side, vectored=True, max_message=1024)
+        pool.wire.pieces = pieces = []
+        pool.read(payload, raw=True)
+        messages = parse(backend, side, bytes(pool.wire.sent))
+        assert b"".join(message[1:] for message in messages) == payload
+    assert max(pieces, default=0) <= 1024
 
 
 def parse(twin: ModuleType, side: Side, sent: bytes) -> list[bytes]:

@@ -318,6 +318,24 @@ def test_rsv1_marks_every_part_of_its_message(backend: ModuleType) -> None:
     ]
 
 
+def test_limit_of_packed_messages_is_for_their_content(backend: ModuleType) -> None:
+    """RFC 7692: 1 000 bytes need 1 128 at most, and each fragment some of its own."""
+    decoder = backend.FrameDecoder(CLIENT, max_message=1000, rsv=0x40)
+    receive(decoder, b"\xc2\x7e\x04\xb8" + bytes(1208))
+    receive(decoder, b"\x42\x40" + bytes(64))
+    receive(decoder, (b"\x00\x40" + bytes(64)) * 10_000 + b"\x80\x00")
+    assert decoder.error is None
+    receive(decoder, b"\x42\x7e\x02\x58" + bytes(600) + b"\x80\x7e\x02\xb9")
+    assert error_of(decoder) == ("a message of 1007 bytes or more exceeds 1000", 1009)
+
+
+def test_limit_of_other_messages_stays(backend: ModuleType) -> None:
+    decoder = backend.FrameDecoder(CLIENT, max_message=1000, rsv=0x40)
+    receive(decoder, b"\xc2\x7e\x04\xb8" + bytes(1208))
+    receive(decoder, b"\x82\x7e\x03\xe9")
+    assert error_of(decoder) == ("a message of 1001 bytes or more exceeds 1000", 1009)
+
+
 @pytest.mark.parametrize(
     ("wire", "text"),
     [

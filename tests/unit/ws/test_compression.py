@@ -189,6 +189,34 @@ def test_bad_message_closes(
     run_on(loop_name, main())
 
 
+@both_loops
+@pytest.mark.parametrize("level", [0, 9])
+def test_message_that_does_not_shrink_may_be_as_long_as_any(
+    loop_name: str, level: int
+) -> None:
+    """The limit is for what it unpacks to, in one frame and in 1 000 fragments."""
+    noise = random.Random(2).randbytes(100_000)
+
+    async def main() -> None:
+        packing = fastws.Deflate(level=level)
+        async with serving(compression=packing, max_size=len(noise)) as (_, port, made):
+            client = Heard()
+            url = f"ws://127.0.0.1:{port}/"
+            ws = await open_websocket(url, client, compression=packing)
+            ws.send(noise)
+            for at in range(0, len(noise), 100):
+                final = at + 100 == len(noise)
+                ws.send(noise[at : at + 100], final=final)
+            await client.wait_message(2)
+            assert client.messages == [(BINARY, noise)] * 2
+            ws.send(noise + b"x")
+            await client.wait_close()
+            assert client.closes[0][0] == 1009
+            assert len(made[0].messages) == 2
+
+    run_on(loop_name, main())
+
+
 @contextlib.asynccontextmanager
 async def answering(field: bytes) -> AsyncIterator[int]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
