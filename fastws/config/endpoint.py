@@ -6,8 +6,9 @@ what would be right, and ``str()``, which parses back to an equal value.
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Literal, Self
+
+import msgspec
 
 from fastws.typing import Address
 
@@ -101,8 +102,7 @@ def _socket_path(text: str) -> str:
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(msgspec.Struct, frozen=True):
     """Where to listen.
 
     Attributes:
@@ -183,8 +183,7 @@ class Listen:
         return self.text
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class WsUrl:
+class WsUrl(msgspec.Struct, frozen=True):
     """A WebSocket URL (RFC 6455 section 3).
 
     Attributes:
@@ -250,8 +249,7 @@ class WsUrl:
         return f"WsUrl({self.display!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """The TCP, unix or UDP service that wts connects to.
 
     Attributes:
@@ -294,8 +292,7 @@ class Target:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectTo:
+class ConnectTo(msgspec.Struct, frozen=True):
     """Where to connect instead of the URL's own address, as with curl.
 
     Attributes:

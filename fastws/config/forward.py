@@ -1,9 +1,9 @@
 """What the forward proxy needs to know. Pure."""
 
 import re
-from dataclasses import dataclass
 from typing import Self
 
+import msgspec
 from msgspec.structs import force_setattr
 
 from fastws.config import fields as f
@@ -16,10 +16,10 @@ from fastws.config.checks import (
     parse_fields,
     refuse,
 )
-from fastws.config.endpoint import ConnectTo, Listen
-from fastws.config.proxy import ProxyUrl
+from fastws.config.endpoint import ConnectTo, Listen, WsUrl
 from fastws.config.rules import Rule
 from fastws.config.schema import ModeSpec, Parsed
+from fastws.config.via import ViaUrl, check_via
 from fastws.exceptions import ConfigError
 
 PROTOCOLS = ("http", "https", "socks5")
@@ -71,8 +71,7 @@ def parse_pseudonym(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """A port of this machine that leads to one destination, as ``ssh -L``.
 
     Attributes:
@@ -110,7 +109,31 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         allow: rules, see :mod:`fastws.config.rules`; with them only what one names
             passes; texts are parsed.
         deny: rules that refuse; texts are parsed.
-        via: another proxy that connects; text is parsed.
+        via: another proxy that connects, or the WebSocket server at whose end streams
+            come out of a pool of connections; text is parsed.
+        via_protocol: what that server has to be: one of ``fastws``, or any that
+            speaks as ``rust-proxy`` does.
+        via_token: what it asks for.
+        host: what it reads in the Host field instead of the URL's host.
+        connect_to: address to dial instead of the URL's; text is parsed.
+        sni: its TLS name, sent and verified.
+        ca: PEM file of authorities to trust for it instead of the system's.
+        insecure: do not verify its certificate.
+        max_data: payload of one packet to a stranger, bytes.
+        pool_keep: idle connections that are kept.
+        pool_size: connections in all.
+        pool_warm: idle connections that are opened ahead of need.
+        pool_opening: handshakes at the same time.
+        pool_idle: seconds until an idle connection is closed, 0 for never.
+        pool_age: seconds until one is too old to be used again, 0 for never.
+        pool_probe: seconds between probes of idle ones to a stranger, 0 for none.
+        retry: handshakes for one client, within ``connect_timeout``.
+        retry_delay: seconds before the second one, three times as long each time.
+        retry_pooled: used connections that are tried for one stream before a fresh
+            one; 0: no stream is tried twice.
+        retry_data: bytes of the client that are kept to be sent again.
+        retry_mode: ``replay`` sends them again, ``connect-only`` gives up once any
+            were sent.
         proxy_ca: PEM file of authorities to trust for an https one.
         via_name: our name in Via fields of HTTP, ``None`` for no such fields.
         source: address to connect from.
@@ -127,7 +150,27 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     protocols: tuple[str, ...] = PROTOCOLS
     allow: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
-    via: Parsed[ProxyUrl | None] = None  # type: ignore[assignment]
+    via: Parsed[ViaUrl | None] = None  # type: ignore[assignment]
+    via_protocol: Literal["fastws", "rust-proxy"] = "fastws"
+    via_token: str | None = None
+    host: str | None = None
+    connect_to: Parsed[ConnectTo | None] = None  # type: ignore[assignment]
+    sni: str | None = None
+    ca: str | None = None
+    insecure: bool = False
+    max_data: int = 2048
+    pool_keep: int = 10
+    pool_size: int = 1024
+    pool_warm: int = 0
+    pool_opening: int = 16
+    pool_idle: float = 60.0
+    pool_age: float = 600.0
+    pool_probe: float = 30.0
+    retry: int = 3
+    retry_delay: float = 0.2
+    retry_pooled: int = 2
+    retry_data: int = 65536
+    retry_mode: Literal["replay", "connect-only"] = "replay"
     proxy_ca: str | None = None
     via_name: str | None = None
     source: str | None = None
@@ -167,12 +210,12 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         check_text(self, "via_name", parse_pseudonym)
         check_text(self, "source", f.parse_source)
         check_text(self, "bind_device", f.parse_device)
-        if self.via is not None:
-            parse_field(self, "via", ProxyUrl)
-            if not self.via.is_off:
-                check_loop(self.listen, self.via.address)
-        if self.via is None or self.via.scheme != "https":
-            refuse(self, ("proxy_ca",), "only means something with an https:// --via")
+        check_via(self, {field.name: field.default for field in fields_of(type(self))})
+
+    @property
+    def pool_url(self) -> WsUrl | None:
+        """The server that ``via`` names, if it is one of pooled WebSockets."""
+        return self.via if isinstance(self.via, WsUrl) else None
 
     @property
     def is_open(self) -> bool:

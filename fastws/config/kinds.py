@@ -1,8 +1,9 @@
 """How the values of options are written and shown. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from fastws.config import fields as f
 from fastws.config.forward import parse_pseudonym
@@ -14,8 +15,7 @@ from fastws.config.units import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """How a value is written.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import msgspec
@@ -12,8 +11,7 @@ from fastws.config.schema import ModeSpec, TcpToWs
 from fastws.exceptions import ConfigError
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True):
     """One more address to listen on, and what stands behind it.
 
     Attributes:

@@ -7,9 +7,10 @@ to most other programs; the differences stand at :func:`proxy_from_environment`.
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, Self
 from urllib.parse import unquote
+
+import msgspec
 
 from fastws.config.endpoint import (
     ConnectTo,
@@ -35,8 +36,7 @@ _HAS_PORT = re.compile(r":[^\]]*$")
 _MAX_SOCKS = 255  # bytes of a user name or password, RFC 1929 section 2
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ProxyUrl:
+class ProxyUrl(msgspec.Struct, frozen=True):
     """A proxy that connects on our behalf.
 
     Attributes:

@@ -6,9 +6,10 @@ line. Several are one after the other, as a directory of them is there.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
+
+import msgspec
 
 from fastws.config import fields as f
 from fastws.config.endpoint import Target, is_ip
@@ -18,8 +19,7 @@ _REMEMBERED = 65536  # targets, of some 400 bytes
 _SPLIT = re.compile(r":\s+")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """Requests for one path, or for everything below it, and their target.
 
     Attributes:
@@ -79,8 +79,7 @@ def find_clash(routes: Sequence[Route]) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenLine:
+class BrokenLine(msgspec.Struct, frozen=True):
     """A line of a token file that says nothing usable.
 
     Attributes:

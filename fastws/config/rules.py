@@ -14,7 +14,6 @@ only with a port.
 """
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import (
     IPv4Address,
@@ -25,13 +24,14 @@ from ipaddress import (
 )
 from typing import Self
 
+import msgspec
+
 _NAME = re.compile(r"[A-Za-z0-9_*.-]+")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HINT = "write *.example.com, 10.0.0.0/8, [fd00::/8], private or *, each with :PORT"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One rule.
 
     Attributes:

@@ -1,7 +1,8 @@
 """Values that stand in files named by variables: ``FASTWS_AUTH_TOKEN_FILE``. Pure."""
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from fastws.config.options import Option
 
@@ -9,8 +10,7 @@ NOTHING = "holds no value"
 """What is wrong with a file of blank lines: an option would silently be off."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecretFile:
+class SecretFile(msgspec.Struct, frozen=True):
     """Where an option's value came from, to be read again while a mode runs.
 
     Attributes:

@@ -9,8 +9,9 @@ import binascii
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 # RFC 7914 section 2: N = 2^15, r = 8, p = 1 need 32 MiB and some 80 ms.
 LOG_N, R, P = 15, 8, 1
@@ -24,8 +25,7 @@ _scrypt = re.compile(
 _pbkdf2 = re.compile(r"\$pbkdf2-(sha256|sha512)\$(\d{1,9})\$([^$]*)\$([^$]+)").fullmatch
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class PasswordHash:
+class PasswordHash(msgspec.Struct, frozen=True):
     """One stored password. Safe for any number of threads.
 
     Attributes:
