@@ -9,22 +9,26 @@
     │   └── RemoteProtocolError    the peer was: carries what to answer
     │       ├── InvalidStatus      the server answered something other than 101
     │       ├── InvalidMessage     no valid answer to the opening handshake
+    │       ├── InvalidHeader      a field of it is missing or wrong: name, value
+    │       │   └── InvalidUpgrade     Upgrade or Connection
+    │       ├── NegotiationError   no agreement on subprotocol or extensions
     │       └── PayloadTooBig      a message over ``max_size``
-    ├── InvalidHandshake       base of InvalidStatus and InvalidMessage
+    ├── InvalidHandshake       base of the first five of these, and of
+    │   └── SecurityError          a redirect that must not be followed
     ├── InvalidURI             no WebSocket URL; also a ValueError
     ├── InvalidProxy           no URL of a proxy; also a ValueError
     ├── ConnectionClosed       the WebSocket is closed: rcvd, sent, rcvd_then_sent
     │   ├── ConnectionClosedOK     with 1000, 1001 or no code, both ways
     │   └── ConnectionClosedError  with an error, or without a Close
-    ├── ConcurrencyError       two calls that exclude each other
+    ├── ConcurrencyError       two calls that exclude each other; also a RuntimeError
     ├── LimitExceeded          a configured limit was reached
     ├── ListenError            an address could not be listened on; also an OSError
-    └── DialError              an upstream could not be opened
+    └── DialError              an upstream could not be opened; also an OSError
         ├── DialTimeout        nothing answered in time
         │   └── OpenTimeout        within ``open_timeout``; also a TimeoutError
         ├── NoUpstream         refused, unreachable, unknown name, TLS failure
         │   ├── UnknownName        the name cannot be resolved
-        │   ├── ConnectRefused     nobody listens there
+        │   ├── ConnectRefused     nobody listens there; also a ConnectionRefusedError
         │   └── Unreachable        no way to the host
         │       └── NetworkUnreachable  nor to its network
         ├── Denied             an access rule forbids the destination
@@ -109,6 +113,38 @@ class InvalidMessage(RemoteProtocolError, InvalidHandshake):
     """The answer to the opening handshake is none, or breaks RFC 6455."""
 
 
+class InvalidHeader(RemoteProtocolError, InvalidHandshake):
+    """A field of the answer to the opening handshake is missing or wrong.
+
+    Attributes:
+        name: of the field.
+        value: as received, ``None`` if there is none.
+    """
+
+    def __init__(self, name: str, value: str | None = None, reason: str = "") -> None:
+        super().__init__(reason or f"{name} is {value!r}")
+        self.name = name
+        self.value = value
+
+
+class InvalidUpgrade(InvalidHeader):
+    """Upgrade or Connection do not say that this is a WebSocket now."""
+
+
+class NegotiationError(RemoteProtocolError, InvalidHandshake):
+    """No agreement on a subprotocol or on extensions.
+
+    Raised by ``select_subprotocol`` it is answered with 400.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, http_status=400)
+
+
+class SecurityError(InvalidHandshake):
+    """The server redirects to where a client must not follow."""
+
+
 class InvalidStatus(RemoteProtocolError, InvalidHandshake):
     """The server answered the upgrade with something other than 101.
 
@@ -171,7 +207,7 @@ class InvalidProxy(FastwsError, ValueError):
         return self.msg
 
 
-class ConcurrencyError(FastwsError):
+class ConcurrencyError(FastwsError, RuntimeError):
     """A call excludes another one that has not ended, such as two ``recv``."""
 
 
@@ -217,6 +253,16 @@ class ConnectionClosed(FastwsError):
             return f"received {rcvd}; then sent {sent}"
         return f"sent {sent}; then received {rcvd}"
 
+    @property
+    def code(self) -> int:
+        """Of the peer's Close, 1006 when none came."""
+        return 1006 if self.rcvd is None else int(self.rcvd.code)
+
+    @property
+    def reason(self) -> str:
+        """Of the peer's Close, empty when none came."""
+        return "" if self.rcvd is None else self.rcvd.reason
+
 
 def _describe(close: _Close | None) -> str:
     if close is None:
@@ -246,8 +292,11 @@ class ListenError(FastwsError, OSError):
         return str(self.strerror)
 
 
-class DialError(FastwsError):
-    """An upstream could not be opened; the text says which and why."""
+class DialError(FastwsError, OSError):
+    """An upstream could not be opened; the text says which and why.
+
+    ``errno`` is the system's where it gave one.
+    """
 
 
 class DialTimeout(DialError):
@@ -266,7 +315,7 @@ class UnknownName(NoUpstream):
     """The name cannot be resolved."""
 
 
-class ConnectRefused(NoUpstream):
+class ConnectRefused(NoUpstream, ConnectionRefusedError):
     """Nobody listens on that port."""
 
 

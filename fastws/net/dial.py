@@ -22,6 +22,7 @@ from fastws._consts import (
 )
 from fastws.exceptions import (
     ConnectRefused,
+    DialError,
     DialTimeout,
     NetworkUnreachable,
     NoUpstream,
@@ -255,6 +256,8 @@ class Dialer:
             if exc.errno is not None:  # the system gave up before we did
                 text = explain_os(exc)
             raise DialTimeout(f"{self.name}: {text}") from exc
+        except DialError:
+            raise
         except OSError as exc:
             raise failure(f"{self.name}: {explain_os(exc)}", exc) from exc
         return await self.start_tls(sock, self.tls)
@@ -367,8 +370,9 @@ class Dialer:
 
 def failure(text: str, exc: OSError) -> NoUpstream:
     """The error for what the system said, with ``text``."""
-    kind = _FAILURES.get(exc.errno or 0, NoUpstream)
-    return kind(text)
+    error = _FAILURES.get(exc.errno or 0, NoUpstream)(text)
+    error.errno = exc.errno
+    return error
 
 
 async def open_stream(

@@ -128,12 +128,12 @@ class ProxyDialer(Dialer):
             for cause in (exc, exc.__cause__):
                 if isinstance(cause, OSError) and cause.errno is not None:
                     text = explain_os(cause)
+        elif isinstance(exc, DialError):
+            error, text = type(exc), str(exc)
         elif isinstance(exc, ssl.SSLError):
             text = f"TLS: {explain_tls(exc, self._hop.server_hostname)}"
         elif isinstance(exc, OSError):
             text = explain_os(exc)
-        elif isinstance(exc, DialError):
-            error, text = type(exc), str(exc)
         else:
             raise exc
         raise error(f"{self.proxy_name}: {text}") from exc

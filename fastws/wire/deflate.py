@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fastws._consts import CLOSE_INVALID_PAYLOAD, CLOSE_TOO_BIG
-from fastws.exceptions import RemoteProtocolError
+from fastws.exceptions import NegotiationError, RemoteProtocolError
 from fastws.typing import BytesLike
 from fastws.wire.head import TCHAR
 
@@ -236,7 +236,7 @@ class Deflate:
             The client's codec; ``None`` when the server declined.
 
         Raises:
-            RemoteProtocolError: the answer does not fit the offer.
+            NegotiationError: the answer does not fit the offer.
         """
         extensions = parse_extensions(values)
         if not extensions:
@@ -244,13 +244,13 @@ class Deflate:
         name, params = extensions[0]
         if name != NAME or len(extensions) > 1:
             name = next((e.name for e in extensions if e.name != NAME), "")
-            raise RemoteProtocolError(
+            raise NegotiationError(
                 f"extension was not offered: {name}" if name else f"{NAME} twice"
             )
         try:
             return self._check(_understand(params, is_answer=True))
         except ValueError as error:
-            raise RemoteProtocolError(f"{NAME}: {error}") from None
+            raise NegotiationError(f"{NAME}: {error}") from None
 
     def _check(self, answer: _Terms) -> "Codec":
         if self.server_no_context_takeover and not answer.server_forgets:

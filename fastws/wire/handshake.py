@@ -10,7 +10,14 @@ import re
 from collections.abc import Sequence
 
 from fastws._consts import GUID
-from fastws.exceptions import InvalidStatus, LocalProtocolError, RemoteProtocolError
+from fastws.exceptions import (
+    InvalidHeader,
+    InvalidStatus,
+    InvalidUpgrade,
+    LocalProtocolError,
+    NegotiationError,
+    RemoteProtocolError,
+)
 from fastws.typing import HeaderList
 from fastws.wire.head import Head, build_request, encode_fields, is_token
 
@@ -156,7 +163,9 @@ def check_answer(
 
     Raises:
         InvalidStatus: the status is not 101.
-        RemoteProtocolError: the answer does not complete the handshake.
+        InvalidHeader: a field is missing or wrong.
+        NegotiationError: an extension or subprotocol was not offered.
+        RemoteProtocolError: base of these; the answer does not complete the handshake.
     """
     if head.status != 101:
         status = head.status or 0
@@ -164,23 +173,27 @@ def check_answer(
     if head.version != "1.1":
         raise RemoteProtocolError(f"101 in HTTP/{head.version}")
     if _one(head, "Upgrade").lower() != "websocket":
-        raise RemoteProtocolError(f"Upgrade is {head.get('upgrade')!r}, not websocket")
+        upgrade = head.get("upgrade")
+        reason = f"Upgrade is {upgrade!r}, not websocket"
+        raise InvalidUpgrade("Upgrade", upgrade, reason)
     if not head.has_token("connection", "upgrade"):
-        raise RemoteProtocolError(
-            f"Connection is {head.get('connection')!r}, without Upgrade"
-        )
-    if _one(head, "Sec-WebSocket-Accept") != accept_key(key):
-        raise RemoteProtocolError("Sec-WebSocket-Accept does not match the key sent")
+        connection = head.get("connection")
+        reason = f"Connection is {connection!r}, without Upgrade"
+        raise InvalidUpgrade("Connection", connection, reason)
+    accept = _one(head, "Sec-WebSocket-Accept")
+    if accept != accept_key(key):
+        reason = "Sec-WebSocket-Accept does not match the key sent"
+        raise InvalidHeader("Sec-WebSocket-Accept", accept, reason)
     if not extensions and head.get_tokens("sec-websocket-extensions"):
         accepted = head.get("sec-websocket-extensions")
-        raise RemoteProtocolError(f"extension was not offered: {accepted}")
+        raise NegotiationError(f"extension was not offered: {accepted}")
     chosen = head.get_all("sec-websocket-protocol")
     if not chosen:
         return None
     if len(chosen) > 1:
-        raise RemoteProtocolError("more than one Sec-WebSocket-Protocol")
+        raise NegotiationError("more than one Sec-WebSocket-Protocol")
     if chosen[0] not in subprotocols:
-        raise RemoteProtocolError(f"subprotocol was not offered: {chosen[0]!r}")
+        raise NegotiationError(f"subprotocol was not offered: {chosen[0]!r}")
     return chosen[0]
 
 
@@ -353,7 +366,8 @@ def _one(head: Head, name: str) -> str:
     values = head.get_all(name)
     if len(values) != 1:
         count = "more than one" if values else "no"
-        raise RemoteProtocolError(f"{count} {name} in the answer")
+        kind = InvalidUpgrade if name == "Upgrade" else InvalidHeader
+        raise kind(name, head.get(name), f"{count} {name} in the answer")
     return values[0]
 
 
