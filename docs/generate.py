@@ -15,7 +15,8 @@ import click
 from fastws.cli.main import cli
 from fastws.cli.options import ModeArgument, ModeCommand, ModeOption, RefusedOption
 from fastws.config.kinds import FLAG
-from fastws.config.options import MODES, OPTIONS, Option, options_of
+from fastws.config.modes import MODES
+from fastws.config.options import OPTIONS, Option, options_of
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"

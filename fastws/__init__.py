@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastws._backend import BACKEND, FrameDecoder, Side
     from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl
     from fastws.config.forward import ForwardProxy
+    from fastws.config.proxy_server import ProxyServer
     from fastws.config.schema import TcpToWs, WsToTcp
     from fastws.exceptions import (
         ConcurrencyError,
@@ -51,6 +52,7 @@ _HOMES = {
     "fastws._backend": ("BACKEND", "FrameDecoder", "Side"),
     "fastws.config.endpoint": ("ConnectTo", "Listen", "Target", "WsUrl"),
     "fastws.config.forward": ("ForwardProxy",),
+    "fastws.config.proxy_server": ("ProxyServer",),
     "fastws.config.schema": ("TcpToWs", "WsToTcp"),
     "fastws.exceptions": (
         "ConcurrencyError",
@@ -73,6 +75,7 @@ _HOMES = {
         "OpenTimeout",
         "PayloadTooBig",
         "ProtocolError",
+    "ProxyServer",
         "RemoteProtocolError",
         "WebSocketException",
     ),

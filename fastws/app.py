@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fastws._backend import BACKEND
 from fastws._version import __version__
 from fastws.config.forward import ForwardProxy
+from fastws.config.proxy_server import ProxyServer
 from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
 from fastws.config.secret_file import SecretFile
 from fastws.exceptions import ConfigError, FastwsError
@@ -35,6 +36,7 @@ _MODES = {
     TcpToWs: ("fastws.modes.tcp_to_ws", "TcpToWsRunner"),
     WsToTcp: ("fastws.modes.ws_to_tcp", "WsToTcpRunner"),
     ForwardProxy: ("fastws.modes.proxy", "ForwardProxyRunner"),
+    ProxyServer: ("fastws.modes.proxy_server", "ProxyServerRunner"),
 }
 
 EXIT_OK = 0
@@ -254,7 +256,8 @@ def announce(runner: "Runner", workers: int = 1) -> None:
     ping = f"{spec.ping:g}s" if spec.ping else "off"
     if isinstance(spec, ForwardProxy):
         ping = "off"
-    cert = isinstance(spec, WsToTcp | ForwardProxy) and spec.cert is not None
+    takes = (WsToTcp, ForwardProxy, ProxyServer)
+    cert = isinstance(spec, takes) and spec.cert is not None
     secure = cert or (isinstance(spec, TcpToWs) and spec.upstream.secure)
     logger.info(
         "fastws %s %s on %s to %s, TLS %s, ping %s, %s, %s",

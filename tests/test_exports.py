@@ -37,6 +37,7 @@ PUBLIC = {
     "OpenTimeout",
     "PayloadTooBig",
     "ProtocolError",
+    "ProxyServer",
     "RemoteProtocolError",
     "Request",
     "Response",

@@ -11,6 +11,7 @@ from fastws._version import __version__
 from fastws.cli.demo import demo
 from fastws.cli.hash_password import hash_password_command
 from fastws.cli.proxy import proxy
+from fastws.cli.proxy_server import proxy_server
 from fastws.cli.stw import stw
 from fastws.cli.websockify import websockify
 from fastws.cli.ws_proxy import ws_proxy
@@ -76,6 +77,7 @@ def cli(ctx: click.Context) -> None:
 cli.add_command(stw)
 cli.add_command(wts)
 cli.add_command(proxy)
+cli.add_command(proxy_server)
 cli.add_command(websockify)
 cli.add_command(ws_proxy)
 cli.add_command(demo)

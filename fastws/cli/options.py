@@ -11,7 +11,8 @@ from click.core import ParameterSource
 
 from fastws.cli.variables import misspelt
 from fastws.config.kinds import FLAG
-from fastws.config.options import MODES, OPTIONS, Option, options_of
+from fastws.config.modes import MODES
+from fastws.config.options import OPTIONS, Option, options_of
 from fastws.config.pairs import expand
 from fastws.config.schema import ModeSpec
 from fastws.config.secret_file import NOTHING, SecretFile
@@ -32,6 +33,9 @@ _INSTEAD = {
     ("proxy", "--auth-basic"): "use --users",
     ("proxy", "--basic"): "use --user",
     ("proxy", "--proxy"): "use --via",
+    ("proxy-server", "--bearer"): "use --auth-token",
+    ("proxy-server", "--users"): "use --auth-token",
+    ("proxy-server", "--user"): "use --auth-token",
     ("wts", "--bearer"): "use --auth-token",
     ("wts", "--basic"): "use --auth-basic",
     ("wts", "--host"): "use --allow-host",
@@ -40,7 +44,12 @@ _INSTEAD = {
 }
 """Mode, and an option that it does not have: what does the same there."""
 
-_SECRET = {"stw": "BEARER", "wts": "AUTH_TOKEN", "proxy": "USER"}
+_SECRET = {
+    "stw": "BEARER",
+    "wts": "AUTH_TOKEN",
+    "proxy": "USER",
+    "proxy-server": "AUTH_TOKEN",
+}
 
 
 class Failure(click.ClickException):

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from fastws.config.options import MODES, OPTIONS
+from fastws.config.modes import MODES
+from fastws.config.options import OPTIONS
 
 _PREFIX = "FASTWS_"
 _OTHERS = ("PURE", "LOOP", "BUILD_EXTENSION", "REQUIRE_SPEEDUPS", "TEST_TIME_SCALE")

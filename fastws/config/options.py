@@ -1,24 +1,18 @@
 """One table of options: the command line, the variables and the reference read it.
 
-What a mode's option is called, which modes have it and its default stand in
-:mod:`fastws.config.schema`; how it is written and explained stands here. Pure.
+What a mode's option is called and its default stand in :mod:`fastws.config.schema`,
+which modes have it in :mod:`fastws.config.modes`; how it is written and explained
+stands here. Pure.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from fastws.config import access
 from fastws.config import fields as f
 from fastws.config.endpoint import ConnectTo
-from fastws.config.forward import (
-    Forward,
-    ForwardProxy,
-    parse_protocols,
-    parse_user,
-)
+from fastws.config.forward import Forward, parse_protocols, parse_user
 from fastws.config.kinds import (
     FILE,
     FLAG,
@@ -32,18 +26,11 @@ from fastws.config.kinds import (
     choice,
     parse_count,
 )
+from fastws.config.modes import MODES, PROCESS, WITHOUT, defaults
 from fastws.config.pairs import Pair
 from fastws.config.proxy import ProxyUrl
 from fastws.config.routes import Route
 from fastws.config.rules import Rule
-from fastws.config.schema import ModeSpec, TcpToWs, WsToTcp
-
-MODES: dict[str, type[TcpToWs] | type[WsToTcp] | type[ForwardProxy]] = {
-    "stw": TcpToWs,
-    "wts": WsToTcp,
-    "proxy": ForwardProxy,
-}
-"""Command name to the schema it fills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +109,7 @@ _TLS_IN = {
     "stw": "TLS (wss:// only)",
     "wts": "TLS on LISTEN",
     "proxy": "TLS on LISTEN",
+    "proxy-server": "TLS on LISTEN",
 }
 _ROUTES = "Several targets"
 _OUT = "Way out"
@@ -221,6 +209,7 @@ OPTIONS: Sequence[Option] = (
             "stw": "client certificate (PEM), its key may stand in it",
             "wts": "certificate chain (PEM), its key may stand in it",
             "proxy": "certificate chain (PEM) to speak TLS with clients",
+            "proxy-server": "certificate chain (PEM), its key may stand in it",
         },
     ),
     Option("--key", FILE, _TLS_IN, "key of that certificate (PEM)"),
@@ -272,7 +261,12 @@ OPTIONS: Sequence[Option] = (
         "--auth-token",
         Kind("TOKEN", f.parse_bearer),
         _IN,
-        "Authorization: Bearer TOKEN or ?access_token=TOKEN lets in; repeatable",
+        {
+            "wts": "Authorization: Bearer TOKEN or ?access_token=TOKEN lets in;"
+            " repeatable",
+            "proxy-server": "Authorization: Bearer TOKEN, ?access_token=TOKEN, or as"
+            " rust-proxy Authorization: TOKEN lets in; repeatable",
+        },
         many=True,
         secret=True,
     ),
@@ -295,7 +289,17 @@ OPTIONS: Sequence[Option] = (
         "--no-auth",
         FLAG,
         _IN,
-        "let everybody in, although others than this machine can connect",
+        {
+            "proxy": "let everybody in, although others than this machine can connect",
+            "proxy-server": "let everybody in who reaches it",
+        },
+    ),
+    Option(
+        "--auth-attempts",
+        Kind("COUNT", parse_count, str),
+        _IN,
+        "wrong tokens of one address in a minute, then 429; 0 for any number",
+        off=True,
     ),
     Option(
         "--protocols",
@@ -376,6 +380,13 @@ OPTIONS: Sequence[Option] = (
         "end older connections once they are quiet, 0 for never",
         off=True,
     ),
+    Option(
+        "--pool-idle",
+        TIME,
+        _TIMES,
+        "close WebSockets that carry no stream for so long, 0 for never",
+        off=True,
+    ),
     Option("--udp-idle", TIME, _TIMES, "end UDP flows without a datagram"),
     Option(
         "--half-close-timeout",
@@ -411,6 +422,12 @@ OPTIONS: Sequence[Option] = (
         _LIMITS,
         "connections of one client address at once, 0 for any number",
         off=True,
+    ),
+    Option(
+        "--max-data",
+        SIZE,
+        _LIMITS,
+        "payload of one packet to rust-proxy programs, which take 2KiB, to 64KiB",
     ),
     Option("--max-message", SIZE, _LIMITS, "outgoing frame with header, 1KiB to 16MiB"),
     Option(
@@ -460,34 +477,6 @@ OPTIONS: Sequence[Option] = (
     ),
 )
 """Every option, in the order of help texts and reference."""
-
-ARGUMENTS = frozenset({"listen", "upstream", "target", "more_targets"})
-"""Attributes of the schemas that are written without a flag."""
-
-PROCESS = frozenset({"also", "workers", "log_level", "log_format", "forward"})
-"""Options of the whole process, which no schema has."""
-
-_NOT_PROXY = frozenset(
-    {
-        *("also", "headers", "subprotocol", "ping", "ping_deadline", "max_message"),
-        *("fastws", "oneshot", "max_connection_age"),
-    }
-)
-WITHOUT = {
-    "stw": frozenset({"forward"}),
-    "wts": frozenset({"forward"}),
-    "proxy": _NOT_PROXY,
-}
-"""What a command does not offer: WebSockets only, or one pair only."""
-
-
-def defaults(schema: type[ModeSpec]) -> dict[str, Any]:
-    """Attribute to default of every optional attribute of ``schema``."""
-    return {
-        field.name: field.default
-        for field in msgspec.structs.fields(schema)
-        if not field.required and field.name not in ARGUMENTS
-    }
 
 
 def options_of(mode: str) -> list[Option]:

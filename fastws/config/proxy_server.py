@@ -53,7 +53,7 @@ class ProxyServer(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         pool_idle: seconds until a WebSocket without a stream is closed.
     """
 
-    auth_basic: ClassVar[None] = None
+    auth_basic: ClassVar[None] = None  # what the ways in of wts have besides
     send_proxy_protocol: ClassVar[None] = None
     web: ClassVar[None] = None
 

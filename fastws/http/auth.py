@@ -225,6 +225,27 @@ class Auth:
         return Refusal(reason, http_status=401, headers=headers, level=level)
 
 
+class BareAuth(Auth):
+    """The same with tokens only, which may also stand in the field on their own.
+
+    That is how rust-proxy sends them: ``authorization: TOKEN``.
+
+    Args:
+        tokens: at least one.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        super().__init__(tokens, None)
+
+    async def check(self, head: Head, target: str, client: str = "") -> None:
+        """See :class:`Auth`."""
+        values = head.get_all("authorization")
+        if len(values) != 1 or not values[0] or " " in values[0]:
+            await super().check(head, target, client)
+        elif not self._tokens.admit(values[0]):
+            raise self._refuse("wrong token (--auth-token)")
+
+
 def parse_users(text: str, path: str) -> dict[str, PasswordHash]:
     """Read the lines of a users file.
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from fastws import ForwardProxy, TcpToWs, WsToTcp
+from fastws import ForwardProxy, ProxyServer, TcpToWs, WsToTcp
 from fastws.config.kinds import choice, parse_count
-from fastws.config.options import MODES, OPTIONS, PROCESS, WITHOUT, defaults, options_of
+from fastws.config.modes import MODES, PROCESS, WITHOUT, defaults
+from fastws.config.options import OPTIONS, options_of
 
 BOTH = {
     *("--header", "--subprotocol", "--no-fastws", "--cert", "--key", "--ca", "--sni"),
@@ -41,15 +42,38 @@ PROXY = {
 }
 
 
+PROXY_SERVER = {
+    *("--path", "--allow-host", "--allow-origin", "--no-fastws", "--cert", "--key"),
+    *("--client-ca", "--plain-too", "--source", "--bind-device", "--auth-token"),
+    *("--no-auth", "--auth-attempts", "--allow", "--deny", "--trust"),
+    *("--client-ip-header", "--proxy-protocol", "--ping", "--ping-deadline"),
+    *("--connect-timeout", "--handshake-timeout", "--idle-timeout", "--pool-idle"),
+    *("--udp-idle", "--half-close-timeout", "--linger", "--tcp-user-timeout"),
+    *("--max-connections", "--max-per-ip", "--max-data", "--max-message"),
+    *("--workers", "--drain-delay", "--drain-timeout", "--log-level", "--log-format"),
+}
+
+
 @pytest.mark.parametrize(
-    ("mode", "flags"), [("stw", STW), ("wts", WTS), ("proxy", PROXY)]
+    ("mode", "flags"),
+    [
+        ("stw", STW),
+        ("wts", WTS),
+        ("proxy", PROXY),
+        ("proxy-server", PROXY_SERVER),
+    ],
 )
 def test_mode_has_these_options(mode: str, flags: set[str]) -> None:
     assert {option.flag for option in options_of(mode)} == flags
 
 
 def test_modes_fill_these_schemas() -> None:
-    assert dict(MODES) == {"stw": TcpToWs, "wts": WsToTcp, "proxy": ForwardProxy}
+    assert dict(MODES) == {
+        "stw": TcpToWs,
+        "wts": WsToTcp,
+        "proxy": ForwardProxy,
+        "proxy-server": ProxyServer,
+    }
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,0 +1,240 @@
+"""``fastws proxy-server``: streams out of pooled WebSockets, to where clients ask.
+
+The far end of ``fastws proxy --via``, and of rust-proxy's clients (docs/pool.md). A
+WebSocket is one task; each stream it carries is another, because the target of one may
+still be read or written when the next stream begins.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from fastws._consts import CLOSE_NORMAL
+from fastws.config.endpoint import join_host_port
+from fastws.config.proxy_server import ProxyServer
+from fastws.exceptions import DialError
+from fastws.http.auth import BareAuth
+from fastws.modes.gate import Gate, Visit
+from fastws.modes.upgrades import UpgradeRunner
+from fastws.modes.way_out import make_outlet
+from fastws.net import sockopt
+from fastws.net.access import Access
+from fastws.net.deadlines import start_limit
+from fastws.net.ends import End
+from fastws.net.pooled import PooledSocket, Request
+from fastws.net.stream import describe
+from fastws.net.upgrade import HeadHold
+from fastws.net.websocket import WebSocketStream
+from fastws.proxy.direct import Direct
+from fastws.proxy.outgoing import Outgoing, status_of
+from fastws.wire.handshake import Upgrade
+from fastws.wire.pool import Associate, Status
+
+logger = logging.getLogger("fastws.modes")
+
+
+class ProxyServerRunner(UpgradeRunner):
+    """Runs one :class:`ProxyServer`.
+
+    Attributes:
+        outgoing: how targets are reached.
+        streams: how many are open, or being opened.
+        sockets: the pooled WebSockets.
+    """
+
+    name = "proxy-server"
+    upstream = "target"
+    spec: ProxyServer
+    outgoing: Outgoing
+
+    def __init__(self, spec: ProxyServer) -> None:
+        super().__init__(spec)
+        self.streams = 0
+        self.sockets: set[ServedSocket] = set()
+
+    # -- life ----------------------------------------------------------------------
+
+    def listener_options(self) -> dict[str, Any]:
+        spec = self.spec
+        self.outgoing = Direct(
+            access=Access(spec.allow, spec.deny),
+            outlet=make_outlet(spec),
+            udp_idle=spec.udp_idle,
+            connect_timeout=spec.connect_timeout,
+            handshake_timeout=spec.handshake_timeout,
+            linger=spec.linger,
+            tcp_user_timeout=spec.tcp_user_timeout,
+        )
+        gate = Gate(spec)
+        gate.auth = BareAuth(spec.auth_token) if spec.auth_token else None
+        return self.open_gate(gate)
+
+    def tls_files(self) -> tuple[str | None, ...]:
+        return self.spec.cert, self.spec.key, self.spec.client_ca
+
+    def load_tls(self) -> None:
+        tls = self.listen_tls()
+        for listener in self.listeners:
+            listener.tls = tls
+
+    def adopt(self, spec: ProxyServer) -> None:  # type: ignore[override]
+        if self.gate is not None:
+            self.gate.auth = BareAuth(spec.auth_token) if spec.auth_token else None
+        self.spec = spec
+
+    def describe(self) -> str:
+        rules = [f"--allow {rule}" for rule in self.spec.allow]
+        rules += [f"--deny {rule}" for rule in self.spec.deny]
+        return ", ".join(rules) or "all public addresses"
+
+    # -- one WebSocket ---------------------------------------------------------------
+
+    async def upgrade(
+        self, transport: Any, hold: HeadHold, upgrade: Upgrade, visit: Visit | None
+    ) -> None:
+        try:
+            if visit is not None:
+                await visit.admit(upgrade)
+            who = describe(transport, hold.peer) if visit is None else visit.who
+            if hold.lost or transport.is_closing():
+                return
+            down, ident = self.accept(transport, hold, upgrade, "pool")
+            del upgrade
+            await Visitor(self, down, who, ident).serve()
+        finally:
+            self.admitted -= 1
+
+
+class ServedSocket(PooledSocket):
+    """A pooled WebSocket whose end can be waited for.
+
+    Attributes:
+        lost: set when the transport is gone.
+    """
+
+    __slots__ = ("lost",)
+
+    def __init__(self, stream: WebSocketStream, **options: Any) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        super().__init__(stream, **options)
+
+    def end_lost(self, end: End) -> None:
+        super().end_lost(end)
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+class Visitor:
+    """One pooled WebSocket and its streams. One event loop.
+
+    Args:
+        runner: whose it is.
+        down: the WebSocket; owned from now on.
+        who: the client, for log lines.
+        ident: the WebSocket's ID in both logs.
+    """
+
+    def __init__(
+        self, runner: ProxyServerRunner, down: WebSocketStream, who: str, ident: str
+    ) -> None:
+        self._runner = runner
+        self._who = who
+        self._ident = ident
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dialing: asyncio.Task[None] | None = None
+        self._limit: Any = None
+        self._socket = ServedSocket(
+            down,
+            options=runner.options,
+            max_data=runner.spec.max_data,
+            on_idle=self._rest,
+        )
+
+    async def serve(self) -> None:
+        """Serve stream after stream until the WebSocket and all of them are gone."""
+        runner, socket = self._runner, self._socket
+        runner.sockets.add(socket)
+        self._rest(socket)
+        try:
+            while (request := await socket.next_request()) is not None:
+                self._stop_waiting()
+                self._begin(request)
+            self._stop_dialing()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            await socket.lost
+        finally:
+            self._stop_waiting()
+            runner.sockets.discard(socket)
+            socket.abort()
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    def _begin(self, request: Request) -> None:
+        """A stream of its own task; one that still dials is not waited for any more."""
+        self._stop_dialing()
+        task = asyncio.get_running_loop().create_task(self._serve_stream(request))
+        self._dialing = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _stop_dialing(self) -> None:
+        if self._dialing is not None:
+            self._dialing.cancel()
+            self._dialing = None
+
+    # -- time ------------------------------------------------------------------------
+
+    def _rest(self, socket: PooledSocket) -> None:
+        """No stream is open: the time of a WebSocket that waits begins."""
+        seconds = self._runner.spec.pool_idle
+        if seconds:
+            expire = partial(socket.close, CLOSE_NORMAL, "idle")
+            self._limit = start_limit(socket.loop, seconds, expire)
+
+    def _stop_waiting(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    # -- streams ---------------------------------------------------------------------
+
+    async def _serve_stream(self, request: Request) -> None:
+        packet = request.packet
+        if isinstance(packet, Associate):
+            self._refuse(request, Status.NOT_SUPPORTED, "udp")
+            return
+        runner = self._runner
+        what = join_host_port(packet.host, packet.port)
+        limit = runner.listener.max_connections
+        if runner.streams >= limit:
+            reason = f"full: --max-connections {limit}"
+            self._refuse(request, Status.FAILED, f"{what}: {reason}")
+            return
+        runner.streams += 1
+        try:
+            await self._join(request, what, packet.host, packet.port)
+        finally:
+            runner.streams -= 1
+
+    async def _join(self, request: Request, what: str, host: str, port: int) -> None:
+        try:
+            up = await self._runner.outgoing.open(host, port)
+        except DialError as error:
+            self._refuse(request, status_of(error), str(error))
+            return
+        stream = self._socket.accept(request)
+        if stream is None:
+            sockopt.reset(up.transport)
+            return
+        self._dialing = None
+        who, ident = f"{self._who} {what}", f"{self._ident}/{request.stream}"
+        await self._runner.copy(stream, up, who, ident)
+
+    def _refuse(self, request: Request, status: Status, reason: str) -> None:
+        self._socket.refuse(request, status)
+        ident = f"{self._ident}/{request.stream}"
+        self._runner.refuse(self._who, reason, ident=ident)
