@@ -23,6 +23,7 @@ from fastws.wire.pool import (
     Associate,
     Close,
     Connect,
+    Datagram,
     Packet,
     Reset,
     Status,
@@ -47,6 +48,7 @@ class Carrier(Owner, Protocol):
 
     def requested(self, packet: Connect | Associate) -> None: ...
     def answered(self, status: Status) -> None: ...
+    def arrived(self, datagram: Datagram) -> None: ...
     def over(self) -> None: ...
     def broke(self, reason: str) -> None: ...
 
@@ -188,7 +190,9 @@ class PoolEnd(PingingEnd):
             self.part()
 
     def _take(self, packet: Packet) -> None:
-        if isinstance(packet, Connect | Associate):
+        if isinstance(packet, Datagram):
+            self.carrier.arrived(packet)
+        elif isinstance(packet, Connect | Associate):
             self._begin()
             self.carrier.requested(packet)
         elif isinstance(packet, Answer):
@@ -270,7 +274,18 @@ class PoolEnd(PingingEnd):
         Raises:
             LocalProtocolError: not our turn, or the address does not fit.
         """
-        self.write_packet(self.track.connect(host, port))
+        self._open(self.track.connect(host, port))
+
+    def associate(self) -> None:
+        """Client: begin an exchange of datagrams.
+
+        Raises:
+            LocalProtocolError: not our turn, or the peer is a stranger.
+        """
+        self._open(self.track.associate())
+
+    def _open(self, packet: bytes) -> None:
+        self.write_packet(packet)
         is_waiting = not self.track.is_answered
         self._begin()
         self._look()

@@ -13,10 +13,11 @@ from fastws.exceptions import NoUpstream
 from fastws.net.copy import DEFAULTS, attach, is_uvloop, scratch_of
 from fastws.net.ends import CopyOptions, End
 from fastws.net.pool_end import PooledStream, pool_end
+from fastws.net.pool_udp import PooledDatagrams, Receive
 from fastws.net.stream import Kind
 from fastws.net.sweep import sweep_of
 from fastws.net.websocket import WebSocketStream
-from fastws.wire.pool import MAX_DATA, Associate, Connect, Status
+from fastws.wire.pool import MAX_DATA, Associate, Connect, Datagram, Status
 
 _GONE = "the pooled WebSocket ended"
 
@@ -49,6 +50,7 @@ class PooledSocket:
 
     __slots__ = (
         "_answer",
+        "_datagrams",
         "_on_end",
         "_on_idle",
         "_request",
@@ -74,6 +76,7 @@ class PooledSocket:
         self._on_idle = on_idle
         self._on_end = on_end
         self._answer: asyncio.Future[Status] | None = None
+        self._datagrams: PooledDatagrams | None = None
         self._request: Request | None = None
         self._waiter: asyncio.Future[None] | None = None
         vectored = stream.kind in (Kind.TCP, Kind.UNIX) and is_uvloop(self.loop)
@@ -143,10 +146,44 @@ class PooledSocket:
         end.connect(host, port)
         if end.track.is_answered:
             return PooledStream(end)
+        status = await self._answered(timeout)
+        return PooledStream(end) if status is Status.CONNECTED else status
+
+    async def associate(
+        self, receive: Receive, timeout: float
+    ) -> PooledDatagrams | Status:
+        """Begin an exchange of datagrams; :attr:`is_idle` has to hold.
+
+        Args:
+            receive: gets what comes back.
+            timeout: seconds until the answer has to come.
+
+        Returns:
+            The way for the datagrams, or why there is none; a stranger's server
+            does not support it.
+
+        Raises:
+            LocalProtocolError: not our turn.
+            NoUpstream: the connection ended meanwhile.
+        """
+        end = self.end
+        if not end.track.is_extended:
+            return Status.NOT_SUPPORTED
+        end.associate()
+        datagrams = self._datagrams = PooledDatagrams(end)
+        status = await self._answered(timeout)
+        if status is Status.CONNECTED:
+            datagrams.begin(receive)
+            return datagrams
+        return status
+
+    async def _answered(self, timeout: float) -> Status:
+        """Wait for what became of what was asked for."""
+        end = self.end
         self._answer = self.loop.create_future()
         try:
             async with asyncio.timeout(timeout):
-                status = await self._answer
+                return await self._answer
         except TimeoutError:
             end.send_reset("no answer in time")
             return Status.TIMED_OUT
@@ -155,7 +192,6 @@ class PooledSocket:
             raise
         finally:
             self._answer = None
-        return PooledStream(end) if status is Status.CONNECTED else status
 
     # -- server ----------------------------------------------------------------------
 
@@ -190,6 +226,25 @@ class PooledSocket:
         self.end.answer(Status.CONNECTED)
         return PooledStream(self.end)
 
+    def accept_datagrams(
+        self, request: Request, receive: Receive
+    ) -> PooledDatagrams | None:
+        """Datagrams can be sent; those that came already are handed over first.
+
+        Args:
+            request: whose packet is an :class:`Associate`.
+            receive: gets target and payload of each datagram.
+
+        Returns:
+            ``None`` when the client does not wait for it any more.
+        """
+        datagrams = self._datagrams
+        if datagrams is None or not self.is_current(request):
+            return None
+        self.end.answer(Status.CONNECTED)
+        datagrams.begin(receive)
+        return datagrams
+
     def refuse(self, request: Request, status: Status) -> None:
         """There is no target; nothing happens when nobody waits for it."""
         if self.is_current(request):
@@ -200,6 +255,8 @@ class PooledSocket:
     def requested(self, packet: Connect | Associate) -> None:
         """A stream begins; an older one is over by now."""
         self._request = Request(packet, self.end.track.stream)
+        if isinstance(packet, Associate):
+            self._datagrams = PooledDatagrams(self.end)
         self._wake_server()
 
     def answered(self, status: Status) -> None:
@@ -209,8 +266,14 @@ class PooledSocket:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(status)
 
+    def arrived(self, datagram: Datagram) -> None:
+        """One datagram of the peer."""
+        if self._datagrams is not None:
+            self._datagrams.arrived(datagram)
+
     def over(self) -> None:
         """The next stream may begin."""
+        self._datagrams = None
         if self._on_idle is not None:
             self._on_idle(self)
 
@@ -218,6 +281,9 @@ class PooledSocket:
         """No stream any more."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(NoUpstream(f"{_GONE}: {reason}"))
+        if self._datagrams is not None:
+            self._datagrams.ended(reason)
+            self._datagrams = None
         self._wake_server()
         if self._on_end is not None:
             on_end, self._on_end = self._on_end, None
@@ -232,12 +298,16 @@ class PooledSocket:
         return end
 
     def received_eof(self, end: End) -> None:
-        """The peer has said all before a copy began: the stream will tell it."""
+        """The peer has said all: of a stream before its copy, which will tell it."""
+        if self._datagrams is not None:
+            self._datagrams.ended("")
 
     def received_reset(self, end: End, reason: str, drop: bool = False) -> None:
         """A client breaks off what it asked for, or the connection is dead."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(Status.FAILED)
+        if self._datagrams is not None:
+            self._datagrams.ended(reason)
         if self.end.resetting:
             self.end.give_up(reason)
 
