@@ -199,6 +199,23 @@ cdef class MessageEnd:
         self.codec = codec
         self.decoder = FrameDecoder(self.side, max_message=self.max_size, rsv=RSV1)
 
+    def take_partial(self):
+        """What has come of an unfinished message, and forget it; not within a read."""
+        cdef MessageBlock partial = self.partial
+        cdef object inflating = self.inflating
+        cdef object payload
+        if partial is not None:
+            payload = PyBytes_FromStringAndSize(<char*> partial.memory, self.filled)
+            self.partial = None
+            self.filled = 0
+            self.pool.give_back(partial)
+        elif inflating is not None:
+            payload = bytes(inflating)
+            self.inflating = None
+        else:
+            return 0, b""
+        return self.decoder.message_opcode, payload
+
     def detach(self):
         """Forget transport and handler, so that reference cycles end here."""
         self.transport = self.write = None
@@ -476,7 +493,7 @@ cdef class MessageEnd:
                 <unsigned char*> &memory[0] if len(data) else NULL, len(data), final
             ):
                 return self.refuse_text()
-        if not self.assembles:
+        if not self.assembles and self.inflating is None:
             if not data and not final:
                 return 0
         else:

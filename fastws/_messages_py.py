@@ -167,6 +167,18 @@ class MessageEnd(asyncio.BufferedProtocol):
         self.codec = codec
         self.decoder = FrameDecoder(self.side, max_message=self.max_size, rsv=RSV1)
 
+    def take_partial(self) -> tuple[int, bytes]:
+        """What has come of an unfinished message, and forget it; not within a read.
+
+        Returns:
+            The opcode of the message, 0 for none, and the payload so far.
+        """
+        opcode, payload = 0, b""
+        if self._partial is not None:
+            opcode, payload = self.decoder._message_opcode, bytes(self._partial)
+            self._partial = None
+        return opcode, payload
+
     def detach(self) -> None:
         """Forget transport and handler, so that reference cycles end here."""
         self.transport = None
@@ -278,10 +290,10 @@ class MessageEnd(asyncio.BufferedProtocol):
             )
         elif self.is_discarding:
             pass
-        elif not self.assembles and (payload or final):
+        elif not self.assembles and self._partial is None and (payload or final):
             whole = bytes(payload) if self.copies else memoryview(payload)
             self._tell(self.on_message, whole, opcode, final)
-        elif self.assembles:
+        elif self.assembles or self._partial is not None:
             self._assemble(opcode, payload, final)
 
     def _assemble(self, opcode: int, payload: memoryview | bytes, final: bool) -> None:
@@ -296,7 +308,7 @@ class MessageEnd(asyncio.BufferedProtocol):
             whole, self._partial = self._partial, None
         if not self.copies:
             self._tell(self.on_message, memoryview(whole), opcode, True)
-        elif opcode == OP_TEXT:
+        elif opcode == OP_TEXT and self.assembles:
             self._tell(self.on_message, str(whole, "utf-8"), opcode, True)
         else:
             self._tell(self.on_message, bytes(whole), opcode, True)
