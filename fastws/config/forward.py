@@ -1,9 +1,10 @@
 """What the forward proxy needs to know. Pure."""
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
+from msgspec.structs import fields as fields_of
 from msgspec.structs import force_setattr
 
 from fastws.config import fields as f
