@@ -53,8 +53,10 @@ _STATUS = (
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """The commands in the order of the group, without hidden ones."""
-    for name, command in cli.commands.items():
-        if not command.hidden:
+    ctx = click.Context(cli)
+    for name in cli.list_commands(ctx):
+        command = cli.get_command(ctx, name)
+        if command is not None and not command.hidden:
             yield name, command
 
 

@@ -1,6 +1,10 @@
-"""``python -m fastws``."""
+"""``python -m fastws`` and the ``fastws`` script."""
 
-from fastws.cli.main import main
+import gc
+
+gc.disable()  # what modules make stays: no use in searching it for garbage
+
+from fastws.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

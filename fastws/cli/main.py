@@ -1,5 +1,7 @@
 """``fastws``: the group of all commands, its version and its first page."""
 
+import gc
+import importlib
 import os
 import platform
 import sys
@@ -8,14 +10,18 @@ import click
 
 import fastws.exceptions  # binds ``fastws``, whose ``BACKEND`` resolves when first used
 from fastws._version import __version__
-from fastws.cli.demo import demo
-from fastws.cli.hash_password import hash_password_command
-from fastws.cli.proxy import proxy
-from fastws.cli.proxy_server import proxy_server
-from fastws.cli.stw import stw
-from fastws.cli.websockify import websockify
-from fastws.cli.ws_proxy import ws_proxy
-from fastws.cli.wts import wts
+
+_COMMANDS = {
+    "stw": "fastws.cli.stw:stw",
+    "wts": "fastws.cli.wts:wts",
+    "proxy": "fastws.cli.proxy:proxy",
+    "proxy-server": "fastws.cli.proxy_server:proxy_server",
+    "websockify": "fastws.cli.websockify:websockify",
+    "ws-proxy": "fastws.cli.ws_proxy:ws_proxy",
+    "demo": "fastws.cli.demo:demo",
+    "hash-password": "fastws.cli.hash_password:hash_password_command",
+}
+"""Module and name of each command; only the one that runs is loaded."""
 
 _FIRST_PAGE = """\
 fastws {version}: TCP through WebSocket, and back.
@@ -31,6 +37,21 @@ See it work on this machine:   fastws demo
 All options of a command:      fastws stw --help, fastws wts --help
 Version, backend, event loop:  fastws --version
 """
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, the most used first."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name in _COMMANDS and cmd_name not in self.commands:
+            module, _, name = _COMMANDS[cmd_name].partition(":")
+            self.add_command(getattr(importlib.import_module(module), name), cmd_name)
+        return super().get_command(ctx, cmd_name)
 
 
 def event_loop() -> str:
@@ -55,6 +76,7 @@ def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> Non
 
 
 @click.group(
+    cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
     help="TCP through WebSocket, and back.",
@@ -74,16 +96,8 @@ def cli(ctx: click.Context) -> None:
         click.echo(_FIRST_PAGE.format(version=__version__), nl=False)
 
 
-cli.add_command(stw)
-cli.add_command(wts)
-cli.add_command(proxy)
-cli.add_command(proxy_server)
-cli.add_command(websockify)
-cli.add_command(ws_proxy)
-cli.add_command(demo)
-cli.add_command(hash_password_command)
-
-
 def main() -> None:
-    """Entry point of the ``fastws`` script; exits with the command's status."""
+    """Run the command line; exits with the command's status."""
+    gc.freeze()
+    gc.enable()  # see fastws.__main__
     sys.exit(cli.main(prog_name="fastws"))

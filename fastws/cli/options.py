@@ -168,11 +168,13 @@ def _sentence(row: Option, mode: str) -> str:
 
 def _owner(ctx: click.Context, flag: str) -> str:
     """The first other command that shows ``flag`` in its help, or empty."""
-    group = ctx.parent.command if ctx.parent is not None else None
-    for name, command in getattr(group, "commands", {}).items():
-        for param in command.get_params(ctx):
+    if ctx.parent is None or not isinstance(group := ctx.parent.command, click.Group):
+        return ""
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        for param in command.get_params(ctx) if command is not None else ():
             if flag in param.opts and not getattr(param, "hidden", False):
-                return str(name)
+                return name
     return ""
 
 

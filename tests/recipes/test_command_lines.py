@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from fastws.cli.main import cli
@@ -51,7 +52,8 @@ def test_command_lines_found() -> None:
 @pytest.mark.parametrize(("name", "text"), LINES)
 def test_command_line(name: str, text: str) -> None:
     word, *arguments = shlex.split(text)
-    command = cli.commands[word]
+    command = cli.get_command(click.Context(cli), word)
+    assert command is not None
     ctx = command.make_context(word, arguments)
     if isinstance(command, ModeCommand):
         values = dict(ctx.params)

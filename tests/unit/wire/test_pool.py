@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastws._consts import MAX_PACKET, Side
 from fastws.exceptions import LocalProtocolError, RemoteProtocolError
-from fastws.wire import Connection
+from fastws.wire.websocket import Connection
 from fastws.wire.pool import (
     MAX_DATA,
     Answer,
