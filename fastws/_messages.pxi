@@ -314,12 +314,11 @@ cdef class MessageEnd:
         if outer is not None:
             outer.flush_out()
         pool.corked = self
+        self.answers = not self.is_write_paused
         if block is pool.current:
             pool.current = None  # nobody else reads there meanwhile
         try:
             self.receive_frames(block, p, n)
-            if self.ping is not None:
-                self.answer_ping()
         finally:
             self.flush_out()
             pool.corked = outer
@@ -375,13 +374,14 @@ cdef class MessageEnd:
         cdef bytes payload = (<char*> part.start)[:part.length]
         if part.opcode == 9:
             self.ping = payload
+            if self.answers:
+                self.answer_ping()
             if self.on_ping is not None:
                 self.tell(self.on_ping, payload)
         elif part.opcode == 10:
             if self.on_pong is not None:
                 self.tell(self.on_pong, payload)
         else:
-            self.answer_ping()
             self.close_received(payload)
         return 0
 
@@ -528,14 +528,13 @@ cdef class MessageEnd:
         return 0
 
     cdef int fail(self, error) except -1:
-        self.answer_ping()
         self.protocol_error(error)
         return 0
 
     cdef int answer_ping(self) except -1:
-        """One pong at most is unsent; of later pings the newest is answered."""
+        """Each ping in its turn; while anything is unsent, only the newest."""
         cdef bytes payload = self.ping
-        if payload is not None and not self.is_write_paused:
+        if payload is not None:
             self.ping = None
             if self.is_open:
                 self.put(

@@ -143,7 +143,8 @@ class MessageEnd(asyncio.BufferedProtocol):
         self._partial: bytearray | None = None  # payload of an unfinished message
         self._inflated = 0  # bytes that a compressed message had so far
         self._text: Utf8Validator | None = None
-        self._ping: bytes | None = None  # newest that is not answered yet
+        self._ping: bytes | None = None  # newest that waits until everything is sent
+        self._answers = True  # pings of this read are answered as they come
         self._cork: list[bytes] | None = None  # what leaves at the end of the read
         self._turn = 0
 
@@ -244,8 +245,8 @@ class MessageEnd(asyncio.BufferedProtocol):
         if self.is_discarding:
             return
         self._cork = []
+        self._answers = not self.is_write_paused
         self._receive_frames(view)
-        self._answer_ping()
         self.flush()
         self._cork = None
         if self.is_write_paused and self.can_write:
@@ -263,16 +264,17 @@ class MessageEnd(asyncio.BufferedProtocol):
         if len(parts) > CRUMBS:
             self._turn = TURN
         if self.decoder.error is not None:
-            self._fail(self.decoder.error)
+            self.protocol_error(self.decoder.error)
 
     def _receive_control(self, opcode: int, payload: bytes) -> None:
         if opcode == OP_PING:
             self._ping = payload
+            if self._answers:
+                self._answer_ping()
             self._tell(self.on_ping, payload)
         elif opcode == OP_PONG:
             self._tell(self.on_pong, payload)
         else:
-            self._answer_ping()
             self.close_received(payload)
 
     def _receive_part(
@@ -282,7 +284,7 @@ class MessageEnd(asyncio.BufferedProtocol):
         if flags & PART_RSV1:
             payload = self._inflate(payload, final)
         if opcode == OP_TEXT and not self._is_valid(payload, final):
-            self._fail(
+            self.protocol_error(
                 RemoteProtocolError(
                     "text is not valid UTF-8",
                     close_code=_consts.CLOSE_INVALID_PAYLOAD,
@@ -326,7 +328,7 @@ class MessageEnd(asyncio.BufferedProtocol):
         try:
             data = self.codec.decompress(chunk, final, limit - self._inflated)
         except RemoteProtocolError as error:
-            self._fail(error)
+            self.protocol_error(error)
             return b""
         self._inflated = 0 if final else self._inflated + len(data)
         return data
@@ -340,14 +342,10 @@ class MessageEnd(asyncio.BufferedProtocol):
         except Exception as exc:
             self.handler_failed(exc)
 
-    def _fail(self, error: RemoteProtocolError) -> None:
-        self._answer_ping()
-        self.protocol_error(error)
-
     def _answer_ping(self) -> None:
-        """One pong at most is unsent; of later pings the newest is answered."""
+        """Each ping in its turn; while anything is unsent, only the newest."""
         payload = self._ping
-        if payload is not None and not self.is_write_paused:
+        if payload is not None:
             self._ping = None
             if self.is_open:
                 self.send_control(OP_PONG, payload)

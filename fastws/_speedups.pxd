@@ -273,7 +273,8 @@ cdef class MessageEnd:
     cdef bytearray inflating  # an unfinished compressed one
     cdef unsigned long long inflated  # bytes that a compressed message had so far
     cdef Utf8Validator text  # made by the first text that is not plain ASCII
-    cdef bytes ping  # newest that is not answered yet
+    cdef bytes ping  # newest that waits until everything is sent
+    cdef bint answers  # pings of this read are answered as they come
     cdef Py_ssize_t turn  # bytes of full reads since others had their turn
     cpdef mute(self)
     cdef int receive(self, MessageBlock block, unsigned char* p, Py_ssize_t n) except -1

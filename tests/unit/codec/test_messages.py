@@ -237,22 +237,41 @@ def test_endless_message_ends_at_the_limit(backend: ModuleType, traced: None) ->
     assert line.log == [("error", 1009, reason)]
 
 
-def test_of_many_pings_the_newest_is_answered(backend: ModuleType) -> None:
-    line = Line(backend)
+@both_sides
+def test_pings_are_answered_in_their_turn(backend: ModuleType, side: Side) -> None:
+    """Also before messages that came behind them in the same read."""
+    line = Line(backend, side)
     line.end.on_ping = None
-    line.read(b"".join(line.frame(PING, b"%d" % i) for i in range(1000)))
-    assert line.sent == [(0x80 | PONG, b"999")]
+    line.end.on_message = lambda payload, opcode, _: line.end.send(payload, opcode)
+    pings = [line.frame(PING, b"%d" % i) for i in range(1000)]
+    line.read(b"".join(pings) + line.frame(BINARY, b"x") + pings[0])
+    pongs = [(0x80 | PONG, b"%d" % i) for i in range(1000)]
+    assert line.sent == [*pongs, (0x82, b"x"), pongs[0]]
+    assert len(line.transport.writes) == 1
 
 
-def test_one_pong_at_most_is_unsent(backend: ModuleType) -> None:
+def test_while_anything_is_unsent_the_newest_ping_is_answered(
+    backend: ModuleType,
+) -> None:
+    """So that what a flood of pings leaves unsent is one read at most."""
     line = Line(backend, room=1)
     line.end.on_ping = None
     for number in range(100):
-        line.read(line.frame(PING, b"%d" % number))
-    assert line.end.unsent == 2
+        line.read(line.frame(PING, b"%d" % number) * 2)
+    assert line.end.unsent == 5
     line.transport.drain()
-    assert line.sent == [(0x80 | PONG, b"0"), (0x80 | PONG, b"99")]
+    assert line.sent == [(0x80 | PONG, b"0")] * 2 + [(0x80 | PONG, b"99")]
     assert line.log.count("drained") == 1
+
+
+@both_sides
+def test_flood_of_pings_is_bounded_by_one_read(backend: ModuleType, side: Side) -> None:
+    line = Line(backend, side, room=0)
+    line.end.on_ping = None
+    for _ in range(4):
+        line.read(line.frame(PING) * 100_000)
+    size = 2 if side is Side.SERVER else 6
+    assert line.end.unsent <= 256 * 1024 * size // len(line.frame(PING))
 
 
 # -- sending -----------------------------------------------------------------------
