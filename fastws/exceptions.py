@@ -20,12 +20,14 @@
     ├── ConnectionClosed       the WebSocket is closed: rcvd, sent, rcvd_then_sent
     │   ├── ConnectionClosedOK     with 1000, 1001 or no code, both ways
     │   └── ConnectionClosedError  with an error, or without a Close
+    ├── StreamReset            a byte stream broke; also a ConnectionResetError
     ├── ConcurrencyError       two calls that exclude each other; also a RuntimeError
     ├── LimitExceeded          a configured limit was reached
     ├── ListenError            an address could not be listened on; also an OSError
     └── DialError              an upstream could not be opened; also an OSError
         ├── DialTimeout        nothing answered in time
-        │   └── OpenTimeout        within ``open_timeout``; also a TimeoutError
+        │   ├── OpenTimeout        within ``open_timeout``; also a TimeoutError
+        │   └── NoConnection       a pool of connections had none
         ├── NoUpstream         refused, unreachable, unknown name, TLS failure
         │   ├── UnknownName        the name cannot be resolved
         │   ├── ConnectRefused     nobody listens there; also a ConnectionRefusedError
@@ -278,6 +280,20 @@ class ConnectionClosedError(ConnectionClosed):
     """Closed with an error code, or lost without a Close of each side."""
 
 
+class StreamReset(FastwsError, ConnectionResetError):
+    """A byte stream through a WebSocket ended otherwise than in order.
+
+    Attributes:
+        reason: what happened, in a few words.
+        close_code: of the peer's Close, ``None`` when none came.
+    """
+
+    def __init__(self, reason: str, close_code: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.close_code = close_code
+
+
 class LimitExceeded(FastwsError):
     """A configured limit was reached; the text names it."""
 
@@ -305,6 +321,10 @@ class DialTimeout(DialError):
 
 class OpenTimeout(DialTimeout, TimeoutError):
     """The opening handshake was not done within ``open_timeout``."""
+
+
+class NoConnection(DialTimeout):
+    """No connection of a pool was to be had in time; asking later may help."""
 
 
 class NoUpstream(DialError):

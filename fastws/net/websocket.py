@@ -238,6 +238,11 @@ class WebSocketEnd(PingingEnd):
             self.send_close(self.close_received or _consts.CLOSE_NORMAL)
         self.owner.wake()
 
+    def hang_up(self) -> None:
+        """Nobody waits for late answers any more: a Close held for them goes out."""
+        if self._eof_pending and self.who is Peer.STRANGER:
+            self.send_close(_consts.CLOSE_NORMAL)
+
     def send_reset(self, reason: str, *, drop: bool = False) -> None:
         if self.who is Peer.FASTWS and not self.close_sent:
             self.write_frame(_consts.OP_TEXT, SIGNAL_RESET)

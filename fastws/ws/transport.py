@@ -1,0 +1,168 @@
+"""A WebSocket as an asyncio transport of bytes.
+
+Behind it stands the pump (:func:`fastws.net.copy.copy_bidirectional`) between the
+WebSocket and a pipe in memory, so EOF, reset and close codes mean here what they mean
+to ``stw`` and ``wts`` (docs/wire.md).
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fastws import _consts
+from fastws.exceptions import StreamReset
+from fastws.net.copy import Copy
+from fastws.net.ends import CopyOptions
+from fastws.net.stream import ByteStream, Kind
+from fastws.net.websocket import WebSocketEnd, WebSocketStream
+from fastws.ws.pipe import HELD, PipeTransport
+
+
+class WebSocketTransport(PipeTransport):
+    """One WebSocket: asyncio's transport contract, half-close included.
+
+    ``close()`` sends what is left and our end, and ``connection_lost`` follows when
+    the peer has ended too. ``abort()`` makes the peer see a reset. After a reset
+    ``connection_lost`` gets a :class:`fastws.StreamReset`. ``get_extra_info`` knows
+    what the connection below knows (``peername``, ``socket``, ``ssl_object`` …) but
+    for ``sslcontext``, which asyncio's own streams take as a sign that there is no
+    half-close; and ``request``, ``response``, ``subprotocol`` and ``is_fastws``:
+    whether the peer announced itself.
+
+    Args:
+        stream: owned; paused after the opening handshake.
+        protocol: hears ``connection_made`` at once.
+        options: of the copy behind it.
+        extra: for :meth:`get_extra_info`.
+        on_end: called when nothing of the WebSocket is left.
+    """
+
+    def __init__(
+        self,
+        stream: WebSocketStream,
+        protocol: asyncio.BaseProtocol,
+        options: CopyOptions,
+        extra: dict[str, Any],
+        on_end: Callable[["WebSocketTransport"], object] | None = None,
+    ) -> None:
+        super().__init__(protocol)
+        self._below = stream.transport
+        self._details = extra
+        self._on_end = on_end
+        self._close_payload = 0
+        protocol.connection_made(self)
+        inner = ByteStream(self.pump_side, Kind.STREAM, self.pump_side.protocol)
+        self.copy = Copy(stream, inner, options)
+        self.copy.b.read_limit = HELD
+        self.copy.start(stream, inner)
+        self.task = self.loop.create_task(self._wait())
+
+    def __repr__(self) -> str:
+        state = "closing" if self.is_closing() else "open"
+        return f"<{type(self).__name__} {state} {self.get_extra_info('peername')}>"
+
+    @property
+    def end(self) -> WebSocketEnd:
+        """The pump's end of the WebSocket."""
+        end = self.copy.a
+        assert isinstance(end, WebSocketEnd)
+        return end
+
+    async def _wait(self) -> None:
+        """Until the WebSocket is gone; cancelled, it is reset."""
+        exc: Exception | None = StreamReset("cancelled")
+        try:
+            result = await self.copy.done
+            exc = None if result.is_clean else self.error()
+        finally:
+            self.copy.release()
+            self.finish(exc)
+            if self._on_end is not None:
+                self._on_end(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "sslcontext":
+            return default
+        if name in self._details:
+            return self._details[name]
+        return self._below.get_extra_info(name, default)
+
+    def go_away(self, reason: str) -> None:
+        """End this ourselves: Close 1001 to the peer, a reset to the protocol."""
+        self.copy.go_away(reason)
+
+    # -- what the pipe asks ------------------------------------------------------------
+
+    def error(self) -> Exception:
+        reason = self.copy.reason.removeprefix("a: ").removeprefix("b: ")
+        end = self.copy.a
+        code = end.close_received if isinstance(end, WebSocketEnd) else 0
+        return StreamReset(reason or "reset", code or None)
+
+    @property
+    def linger(self) -> float:
+        return self.copy.options.linger
+
+    def closing(self) -> None:
+        """A Close is not held for answers that nobody will read."""
+        copy = self.copy
+        copy.options = replace(copy.options, on_eof="close")
+        self.end.hang_up()
+        self.loop.call_later(self.linger, self._check_closing)
+
+    def _check_closing(self) -> None:
+        """A peer that goes on sending long after our end is reset, as by TCP."""
+        if self._is_lost or self.copy.done.done():
+            return
+        payload = self.copy.a.payload_in
+        if payload != (self._close_payload or payload):
+            self.pump_side.cut(ConnectionAbortedError("data long after close()"))
+            return
+        self._close_payload = payload
+        self.loop.call_later(self.linger, self._check_closing)
+
+    def aborting(self) -> None:
+        """A peer that does not even read what we had to say hears no more of us."""
+        end = self.copy.a
+        if not end.lost and end.transport.get_write_buffer_size():
+            end.abort()
+
+
+def stream_options(
+    *,
+    ping_interval: float | None = _consts.PING,
+    ping_timeout: float | None = _consts.PING_DEADLINE,
+    linger: float = _consts.LINGER,
+    half_close_timeout: float = _consts.HALF_CLOSE_TIMEOUT,
+    idle_timeout: float = _consts.IDLE_TIMEOUT,
+    max_message: int = _consts.MAX_MESSAGE,
+    on_eof: str = "hold",
+) -> CopyOptions:
+    """The limits of a byte stream. Seconds and bytes.
+
+    Args:
+        ping_interval: between pings; ``None`` or 0: none.
+        ping_timeout: silence after a ping that means the peer is gone; ``None``:
+            never.
+        linger: patience after the last word, from when all of it is acknowledged.
+        half_close_timeout: silence after which a half-closed stream is reset; 0: off.
+        idle_timeout: silence after which a stream ends; 0: off.
+        max_message: one outgoing frame, its header included.
+        on_eof: what a client does with a stranger after ``write_eof``: ``hold`` its
+            Close for the answer, or ``close`` at once.
+
+    Raises:
+        ValueError: ``on_eof`` is neither.
+    """
+    if on_eof not in ("hold", "close"):
+        raise ValueError(f"on_eof is 'hold' or 'close', not {on_eof!r}")
+    return CopyOptions(
+        linger=linger,
+        half_close_timeout=half_close_timeout,
+        idle_timeout=idle_timeout,
+        ping=ping_interval or 0.0,
+        ping_deadline=float("inf") if ping_timeout is None else ping_timeout,
+        max_message=max_message,
+        on_eof=on_eof,
+    )
