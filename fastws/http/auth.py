@@ -14,11 +14,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from fastws.exceptions import ConfigError
 from fastws.http.answers import RETRY_AFTER, Refusal
+from fastws.http.limit import Attempts
 from fastws.http.password import PasswordHash
 from fastws.wire.forwarded import network_of
 from fastws.wire.head import Head
@@ -232,18 +234,43 @@ class BareAuth(Auth):
 
     Args:
         tokens: at least one.
+        attempts: counts wrong ones; ``None``: any number may be tried.
     """
 
-    def __init__(self, tokens: Sequence[str]) -> None:
+    def __init__(self, tokens: Sequence[str], attempts: Attempts | None = None) -> None:
         super().__init__(tokens, None)
+        self._attempts = attempts
 
     async def check(self, head: Head, target: str, client: str = "") -> None:
-        """See :class:`Auth`."""
-        values = head.get_all("authorization")
-        if len(values) != 1 or not values[0] or " " in values[0]:
-            await super().check(head, target, client)
-        elif not self._tokens.admit(values[0]):
+        """See :class:`Auth`; 429 when the address has tried too many wrong ones.
+
+        Right ones are refused then, too: else there would be no limit to guessing.
+        """
+        attempts = self._attempts if client else None
+        if attempts is not None and (seconds := attempts.wait(client)):
+            raise Refusal(
+                f"{attempts.limit} wrong tokens of this address (--auth-attempts)",
+                http_status=429,
+                headers=(("Retry-After", str(ceil(seconds))),),
+                level=logging.INFO,
+            )
+        token = self._token_of(head, target)
+        if not token:
+            await super().check(head, target, client)  # says what is wrong
+        elif not self._tokens.admit(token):
+            if attempts is not None:
+                attempts.count(client)
             raise self._refuse("wrong token (--auth-token)")
+
+    @staticmethod
+    def _token_of(head: Head, target: str) -> str:
+        values = head.get_all("authorization")
+        if not values or values == [""]:
+            return token_of(target)
+        scheme, credentials = credentials_of(head)
+        if not credentials:
+            return values[0] if len(values) == 1 else ""
+        return credentials if scheme == "bearer" else ""
 
 
 def parse_users(text: str, path: str) -> dict[str, PasswordHash]:

@@ -298,14 +298,18 @@ class Runner:
         self.listener.close()
         self.is_draining = True
         self.stop_requests()
-        if not await self.listener.wait_idle(patience):
-            await self._say_goodbye()
+        if not await self.wait_served(patience):
+            await self.say_goodbye()
         await self.close()
+
+    async def wait_served(self, patience: float) -> bool:
+        """Wait until nothing is left to serve; ``False`` after so many seconds."""
+        return await self.listener.wait_idle(patience)  # type: ignore[no-any-return]
 
     def stop_requests(self) -> None:
         """Accepting has stopped: who only waits for more to do can go."""
 
-    async def _say_goodbye(self) -> None:
+    async def say_goodbye(self) -> None:
         """Close 1001 in random order over ``DRAIN_SPREAD`` seconds."""
         copies = list(self.copies)
         random.shuffle(copies)
@@ -438,6 +442,25 @@ class Runner:
             fields["id"] = ident
             who += f" id={ident}"
         logger.log(level, "%s %s: %s", self.name, who, reason, extra=fields)
+
+    def served(
+        self, who: str, what: str, ident: str, bytes_in: int, bytes_out: int
+    ) -> None:
+        """Count and log what was done without :meth:`copy`: requests, datagrams."""
+        self.stats.total += 1
+        self.stats.bytes_in += bytes_in
+        self.stats.bytes_out += bytes_out
+        if logger.isEnabledFor(logging.INFO):
+            fields = {
+                "mode": self.name,
+                "client": who,
+                "target": what,
+                "id": ident,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
+            }
+            text = "%s %s %s id=%s in=%d out=%d"
+            logger.info(text, *fields.values(), extra=fields)
 
 
 def new_id() -> str:
