@@ -7,14 +7,16 @@ still be read or written when the next stream begins.
 
 import asyncio
 import logging
+import random
 from functools import partial
 from typing import Any
 
-from fastws._consts import CLOSE_NORMAL
+from fastws._consts import CLOSE_GOING_AWAY, CLOSE_NORMAL, DRAIN_SPREAD
 from fastws.config.endpoint import join_host_port
 from fastws.config.proxy_server import ProxyServer
 from fastws.exceptions import DialError
-from fastws.http.auth import BareAuth
+from fastws.http.auth import Auth, BareAuth
+from fastws.http.limit import Attempts
 from fastws.modes.gate import Gate, Visit
 from fastws.modes.upgrades import UpgradeRunner
 from fastws.modes.way_out import make_outlet
@@ -25,13 +27,15 @@ from fastws.net.ends import End
 from fastws.net.pooled import PooledSocket, Request
 from fastws.net.stream import describe
 from fastws.net.upgrade import HeadHold
-from fastws.net.websocket import WebSocketStream
+from fastws.net.websocket import Peer, WebSocketStream
 from fastws.proxy.direct import Direct
 from fastws.proxy.outgoing import Outgoing, status_of
 from fastws.wire.handshake import Upgrade
 from fastws.wire.pool import Associate, Status
 
 logger = logging.getLogger("fastws.modes")
+
+LEFT = "left before the target was connected"
 
 
 class ProxyServerRunner(UpgradeRunner):
@@ -52,6 +56,7 @@ class ProxyServerRunner(UpgradeRunner):
         super().__init__(spec)
         self.streams = 0
         self.sockets: set[ServedSocket] = set()
+        self._no_stream: asyncio.Future[None] | None = None
 
     # -- life ----------------------------------------------------------------------
 
@@ -67,8 +72,12 @@ class ProxyServerRunner(UpgradeRunner):
             tcp_user_timeout=spec.tcp_user_timeout,
         )
         gate = Gate(spec)
-        gate.auth = BareAuth(spec.auth_token) if spec.auth_token else None
+        self.attempts = Attempts(spec.auth_attempts) if spec.auth_attempts else None
+        gate.auth = self._make_auth(spec)
         return self.open_gate(gate)
+
+    def _make_auth(self, spec: ProxyServer) -> Auth | None:
+        return BareAuth(spec.auth_token, self.attempts) if spec.auth_token else None
 
     def tls_files(self) -> tuple[str | None, ...]:
         return self.spec.cert, self.spec.key, self.spec.client_ca
@@ -80,13 +89,43 @@ class ProxyServerRunner(UpgradeRunner):
 
     def adopt(self, spec: ProxyServer) -> None:  # type: ignore[override]
         if self.gate is not None:
-            self.gate.auth = BareAuth(spec.auth_token) if spec.auth_token else None
+            self.gate.auth = self._make_auth(spec)
         self.spec = spec
 
     def describe(self) -> str:
         rules = [f"--allow {rule}" for rule in self.spec.allow]
         rules += [f"--deny {rule}" for rule in self.spec.deny]
         return ", ".join(rules) or "all public addresses"
+
+    # -- the end ---------------------------------------------------------------------
+
+    async def wait_served(self, patience: float) -> bool:
+        """Wait until no stream is open; a WebSocket without is what ends last.
+
+        A rust-proxy client pays with a failed request for each that is closed. A
+        fastws one is told: its WebSockets go as soon as their stream is over.
+        """
+        if self.streams:
+            self._no_stream = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._no_stream,), timeout=patience)
+        return not self.listener.active
+
+    async def say_goodbye(self) -> None:
+        """Close what is left in random order over ``DRAIN_SPREAD`` seconds."""
+        sockets = list(self.sockets)
+        random.shuffle(sockets)
+        pause = DRAIN_SPREAD / len(sockets) if len(sockets) > 1 else 0.0
+        loop = asyncio.get_running_loop()
+        for number, socket in enumerate(sockets):
+            loop.call_later(number * pause, socket.go_away, "draining")
+        await self.listener.wait_idle(len(sockets) * pause + min(1.0, self.spec.linger))
+
+    def stream_ended(self) -> None:
+        """One less."""
+        self.streams -= 1
+        waiter = self._no_stream
+        if not self.streams and waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # -- one WebSocket ---------------------------------------------------------------
 
@@ -98,6 +137,7 @@ class ProxyServerRunner(UpgradeRunner):
                 await visit.admit(upgrade)
             who = describe(transport, hold.peer) if visit is None else visit.who
             if hold.lost or transport.is_closing():
+                self.refuse(who, LEFT, logging.INFO)
                 return
             down, ident = self.accept(transport, hold, upgrade, "pool")
             del upgrade
@@ -124,6 +164,14 @@ class ServedSocket(PooledSocket):
         if not self.lost.done():
             self.lost.set_result(None)
 
+    def go_away(self, reason: str) -> None:
+        """End it, and the stream that is open: Close 1001 where one is understood."""
+        owner: Any = self.end.owner
+        if owner is self:
+            self.close(CLOSE_GOING_AWAY, reason)
+        else:
+            owner.go_away(reason)
+
 
 class Visitor:
     """One pooled WebSocket and its streams. One event loop.
@@ -144,6 +192,7 @@ class Visitor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._dialing: asyncio.Task[None] | None = None
         self._limit: Any = None
+        self._streams = 0
         self._socket = ServedSocket(
             down,
             options=runner.options,
@@ -161,6 +210,7 @@ class Visitor:
                 self._stop_waiting()
                 self._begin(request)
             self._stop_dialing()
+            self._log_end(socket.reason)
             if self._tasks:
                 await asyncio.wait(self._tasks)
             await socket.lost
@@ -173,9 +223,25 @@ class Visitor:
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
+    def _log_end(self, reason: str) -> None:
+        """Say why no stream can begin any more; what was the client's fault counts."""
+        if reason.startswith("protocol error"):
+            self._runner.refuse(self._who, reason, ident=self._ident)
+            return
+        text = "%s %s id=%s: WebSocket ended after %d streams: %s"
+        fields = {
+            "mode": self._runner.name,
+            "client": self._who,
+            "id": self._ident,
+            "streams": self._streams,
+            "reason": reason,
+        }
+        logger.info(text, *fields.values(), extra=fields)
+
     def _begin(self, request: Request) -> None:
-        """A stream of its own task; one that still dials is not waited for any more."""
+        """A task for the stream; one before it that still dials is given up."""
         self._stop_dialing()
+        self._streams += 1
         task = asyncio.get_running_loop().create_task(self._serve_stream(request))
         self._dialing = task
         self._tasks.add(task)
@@ -190,7 +256,11 @@ class Visitor:
 
     def _rest(self, socket: PooledSocket) -> None:
         """No stream is open: the time of a WebSocket that waits begins."""
-        seconds = self._runner.spec.pool_idle
+        runner = self._runner
+        if runner.is_draining and socket.end.who is Peer.FASTWS:
+            socket.close(CLOSE_GOING_AWAY, "draining")
+            return
+        seconds = runner.spec.pool_idle
         if seconds:
             expire = partial(socket.close, CLOSE_NORMAL, "idle")
             self._limit = start_limit(socket.loop, seconds, expire)
@@ -218,7 +288,7 @@ class Visitor:
         try:
             await self._join(request, what, packet.host, packet.port)
         finally:
-            runner.streams -= 1
+            runner.stream_ended()
 
     async def _join(self, request: Request, what: str, host: str, port: int) -> None:
         try:
@@ -226,15 +296,25 @@ class Visitor:
         except DialError as error:
             self._refuse(request, status_of(error), str(error))
             return
+        except asyncio.CancelledError:
+            self._refuse(request, Status.FAILED, f"{what}: {LEFT}", logging.INFO)
+            raise
         stream = self._socket.accept(request)
         if stream is None:
             sockopt.reset(up.transport)
+            self._refuse(request, Status.FAILED, f"{what}: {LEFT}", logging.INFO)
             return
         self._dialing = None
         who, ident = f"{self._who} {what}", f"{self._ident}/{request.stream}"
         await self._runner.copy(stream, up, who, ident)
 
-    def _refuse(self, request: Request, status: Status, reason: str) -> None:
+    def _refuse(
+        self,
+        request: Request,
+        status: Status,
+        reason: str,
+        level: int = logging.WARNING,
+    ) -> None:
         self._socket.refuse(request, status)
         ident = f"{self._ident}/{request.stream}"
-        self._runner.refuse(self._who, reason, ident=ident)
+        self._runner.refuse(self._who, reason, level, ident)
