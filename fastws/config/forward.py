@@ -211,7 +211,7 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         check_text(self, "via_name", parse_pseudonym)
         check_text(self, "source", f.parse_source)
         check_text(self, "bind_device", f.parse_device)
-        check_via(self, {field.name: field.default for field in fields_of(type(self))})
+        check_via(self, {row.name: row.default for row in fields_of(type(self))})
 
     @property
     def pool_url(self) -> WsUrl | None:

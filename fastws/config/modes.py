@@ -26,8 +26,8 @@ PROCESS = frozenset({"also", "workers", "log_level", "log_format", "forward"})
 
 _NOT_PROXY = frozenset(
     {
-        *("also", "headers", "subprotocol", "ping", "ping_deadline", "max_message"),
-        *("fastws", "oneshot", "max_connection_age"),
+        *("also", "headers", "subprotocol", "fastws", "oneshot"),
+        *("max_connection_age",),
     }
 )
 _NOT_PROXY_SERVER = frozenset(

@@ -28,9 +28,11 @@ from fastws.config.kinds import (
 )
 from fastws.config.modes import MODES, PROCESS, WITHOUT, defaults
 from fastws.config.pairs import Pair
+from fastws.config.pool_rows import POOL_ROWS
 from fastws.config.proxy import ProxyUrl
 from fastws.config.routes import Route
 from fastws.config.rules import Rule
+from fastws.config.via import parse_via
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,11 @@ class Option:
 
 
 _HTTP = "Handshake"
-_TLS = {"stw": "TLS (wss:// only)", "wts": "TLS to TARGET (tls:// only)"}
+_TLS = {
+    "stw": "TLS (wss:// only)",
+    "wts": "TLS to TARGET (tls:// only)",
+    "proxy": "TLS to the server of a wss:// --via",
+}
 _TLS_IN = {
     "stw": "TLS (wss:// only)",
     "wts": "TLS on LISTEN",
@@ -232,9 +238,10 @@ OPTIONS: Sequence[Option] = (
     ),
     Option(
         "--via",
-        Kind("URL", ProxyUrl.parse),
+        Kind("URL", parse_via),
         _OUT,
-        "have another proxy connect: http://, https://, socks5:// or socks5h://",
+        "ws:// or wss:// of a fastws proxy-server or rust-proxy that connects, or"
+        " another proxy: http://, https://, socks5:// or socks5h://",
         secret=True,
     ),
     Option(
@@ -249,6 +256,7 @@ OPTIONS: Sequence[Option] = (
         _OUT,
         "attempts for one client, within --connect-timeout",
     ),
+    *(Option(**row) for row in POOL_ROWS),
     Option("--via-name", PSEUDONYM, _OUT, "name for Via fields of HTTP; ends loops"),
     Option("--source", Kind("ADDRESS", f.parse_source), _OUT, "connect from this"),
     Option(

@@ -11,9 +11,11 @@ from typing import Any
 
 from fastws.config.endpoint import is_loopback, join_host_port
 from fastws.config.forward import NO_USERS, ForwardProxy
+from fastws.config.proxy import ProxyUrl
 from fastws.exceptions import ConfigError, DialError
 from fastws.http.auth import Users
 from fastws.modes.parts import Part
+from fastws.modes.pooled_way import Opener, make_pooled
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.modes.way_out import make_outlet
 from fastws.net import sockopt
@@ -23,6 +25,7 @@ from fastws.net.tls import client_context, server_context
 from fastws.proxy.direct import Direct, Through
 from fastws.proxy.http import HttpProxy, HttpSettings, leads_back
 from fastws.proxy.outgoing import Outgoing
+from fastws.proxy.pooled import PooledWay
 from fastws.proxy.serve import serve
 from fastws.proxy.users import Accounts
 from fastws.proxy.visit import ProxyOptions
@@ -42,6 +45,8 @@ class ForwardProxyRunner(Runner):
         super().__init__(spec, spec.listen)
         self.users: Users | None = None
         self.clients: set[HttpProxy] = set()
+        self.opener: Opener | None = None
+        self.pooled: PooledWay | None = None
 
     def listener_options(self) -> dict[str, Any]:
         spec = self.spec
@@ -50,6 +55,8 @@ class ForwardProxyRunner(Runner):
             self.load_users()
             self.parts.append(Part("users", (spec.users,), self.load_users))
         self.proxy_options = self._make_options(spec)
+        if spec.pool_url is not None:
+            self.opener = Opener(spec)
         return {"tls": self._listen_tls()}
 
     def load_users(self) -> None:
@@ -86,7 +93,9 @@ class ForwardProxyRunner(Runner):
         if not is_local and not self.spec.is_open:
             self.listener.close()
             raise ConfigError("LISTEN", NO_USERS)
-        self.outgoing = self._make_outgoing(self.spec, is_local)
+        self._access = self._make_access(self.spec, is_local)
+        if self.opener is None:
+            self.outgoing = self._make_outgoing(self.spec)
         ends = frozenset(map(_end_of, self.endpoints))
         self.http_settings = HttpSettings(
             via=self.spec.via_name,
@@ -95,16 +104,31 @@ class ForwardProxyRunner(Runner):
             connections=self.clients,
         )
 
+    def start(self) -> None:
+        if self.opener is not None:
+            options, access = self.options, self._access
+            self.pooled = make_pooled(self.spec, self.opener, options, access)
+            self.outgoing = self.pooled
+        super().start()
+
+    async def close(self) -> None:
+        await super().close()
+        if self.pooled is not None:
+            await self.pooled.aclose()
+
     def stop_requests(self) -> None:
         for client in list(self.clients):
             client.drain()
 
-    def _make_outgoing(self, spec: ForwardProxy, is_local: bool) -> Outgoing:
-        access: Access | None = None
+    @staticmethod
+    def _make_access(spec: ForwardProxy, is_local: bool) -> Access | None:
         if spec.target is None and (spec.allow or spec.deny or not is_local):
-            access = Access(spec.allow, spec.deny, may_be_private=is_local)
+            return Access(spec.allow, spec.deny, may_be_private=is_local)
+        return None
+
+    def _make_outgoing(self, spec: ForwardProxy) -> Outgoing:
         options: dict[str, Any] = {
-            "access": access,
+            "access": self._access,
             "outlet": make_outlet(spec),
             "connect_timeout": spec.connect_timeout,
             "handshake_timeout": spec.handshake_timeout,
@@ -112,7 +136,7 @@ class ForwardProxyRunner(Runner):
             "tcp_user_timeout": spec.tcp_user_timeout,
         }
         via = spec.via
-        if via is None or via.is_off:
+        if not isinstance(via, ProxyUrl) or via.is_off:
             return Direct(udp_idle=spec.udp_idle, **options)
         return Through(
             scheme=via.scheme,
@@ -153,7 +177,9 @@ class ForwardProxyRunner(Runner):
         text = ", ".join(spec.protocols)
         if spec.target is not None:
             text = str(spec.target)
-        if spec.via is not None and not spec.via.is_off:
+        if spec.pool_url is not None:
+            text += f" through {spec.pool_url.display}"
+        elif isinstance(spec.via, ProxyUrl) and not spec.via.is_off:
             text += f" through {spec.via}"
         return text
 
@@ -211,21 +237,7 @@ class RunnerVisit:
         self._runner.refuse(self._who, reason, level, self._ident)
 
     def served(self, what: str, bytes_in: int, bytes_out: int) -> None:
-        stats = self._runner.stats
-        stats.total += 1
-        stats.bytes_in += bytes_in
-        stats.bytes_out += bytes_out
-        if logger.isEnabledFor(logging.INFO):
-            fields = {
-                "mode": self._runner.name,
-                "client": self._who,
-                "target": what,
-                "id": self._ident,
-                "bytes_in": bytes_in,
-                "bytes_out": bytes_out,
-            }
-            text = "%s %s %s id=%s in=%d out=%d"
-            logger.info(text, *fields.values(), extra=fields)
+        self._runner.served(self._who, what, self._ident, bytes_in, bytes_out)
 
 
 def _end_of(where: str) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastws.exceptions import DialError, RemoteProtocolError
+from fastws.exceptions import DialError, NoConnection, RemoteProtocolError
 from fastws.http.answers import Refusal, build_health, build_refusal, level_of
 from fastws.http.auth import REALM, credentials_of, decode_basic
 from fastws.http.channel import Channel
@@ -20,7 +20,8 @@ from fastws.http.client import ClientConnection
 from fastws.http.exchange import Exchange
 from fastws.http.server import KEEP_ALIVE, Request, ServerConnection, ServerOptions
 from fastws.net import sockopt
-from fastws.net.stream import ByteStream
+from fastws.net.detour import detour
+from fastws.net.stream import AttachedStream, ByteStream
 from fastws.net.sweep import sweep_of
 from fastws.proxy.outgoing import Outgoing, status_of
 from fastws.proxy.target import Target, parse_absolute, parse_authority
@@ -361,6 +362,8 @@ class HttpProxy:
             sockopt.reset(stream.transport)
             raise RemoteProtocolError("the target is this proxy", http_status=508)
         self._origin = origin
+        if isinstance(stream, AttachedStream):
+            stream = detour(stream, self._options.copy)
         return ClientConnection(stream)
 
     async def _keep(self) -> None:
@@ -405,7 +408,10 @@ class HttpProxy:
 
 def _failed(error: DialError) -> RemoteProtocolError:
     """What a client hears of a target that could not be reached."""
-    return RemoteProtocolError(str(error), http_status=status_of(error).http_status)
+    status = status_of(error).http_status
+    if isinstance(error, NoConnection):
+        status = 503
+    return RemoteProtocolError(str(error), http_status=status)
 
 
 def leads_back(endpoints: frozenset[tuple[Any, ...]], stream: ByteStream) -> bool:

@@ -39,6 +39,11 @@ PROXY = {
     *("--udp-idle", "--half-close-timeout", "--linger", "--tcp-user-timeout"),
     *("--max-connections", "--workers", "--drain-delay", "--drain-timeout"),
     *("--log-level", "--log-format"),
+    *("--ping", "--ping-deadline", "--max-message", "--max-data", "--pool-idle"),
+    *("--via-protocol", "--via-token", "--host", "--connect-to"),
+    *("--sni", "--ca", "--insecure", "--retry", "--retry-delay", "--retry-pooled"),
+    *("--retry-mode", "--retry-data", "--pool-keep", "--pool-size", "--pool-warm"),
+    *("--pool-opening", "--pool-age", "--pool-probe"),
 }
 
 
