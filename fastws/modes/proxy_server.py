@@ -30,8 +30,9 @@ from fastws.net.upgrade import HeadHold
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.proxy.direct import Direct
 from fastws.proxy.outgoing import Outgoing, status_of
+from fastws.proxy.served_udp import Exchange
 from fastws.wire.handshake import Upgrade
-from fastws.wire.pool import Associate, Status
+from fastws.wire.pool import Connect, Status
 
 logger = logging.getLogger("fastws.modes")
 
@@ -273,12 +274,10 @@ class Visitor:
     # -- streams ---------------------------------------------------------------------
 
     async def _serve_stream(self, request: Request) -> None:
-        packet = request.packet
-        if isinstance(packet, Associate):
-            self._refuse(request, Status.NOT_SUPPORTED, "udp")
-            return
+        packet, what = request.packet, "udp"
+        if isinstance(packet, Connect):
+            what = join_host_port(packet.host, packet.port)
         runner = self._runner
-        what = join_host_port(packet.host, packet.port)
         limit = runner.listener.max_connections
         if runner.streams >= limit:
             reason = f"full: --max-connections {limit}"
@@ -286,7 +285,10 @@ class Visitor:
             return
         runner.streams += 1
         try:
-            await self._join(request, what, packet.host, packet.port)
+            if isinstance(packet, Connect):
+                await self._join(request, what, packet.host, packet.port)
+            else:
+                await self._relay_datagrams(request)
         finally:
             runner.stream_ended()
 
@@ -307,6 +309,25 @@ class Visitor:
         self._dialing = None
         who, ident = f"{self._who} {what}", f"{self._ident}/{request.stream}"
         await self._runner.copy(stream, up, who, ident)
+
+    async def _relay_datagrams(self, request: Request) -> None:
+        """Pass datagrams on, each as the rules of the way out allow."""
+        runner = self._runner
+        exchange = Exchange(runner.options.idle_timeout)
+        try:
+            is_open = await exchange.open(self._socket, request, runner.outgoing)
+        except DialError as error:
+            self._refuse(request, status_of(error), f"udp: {error}")
+            return
+        if not is_open:
+            return
+        self._dialing = None
+        try:
+            await exchange.run()
+        finally:
+            ident = f"{self._ident}/{request.stream}"
+            count = exchange.bytes_in, exchange.bytes_out
+            runner.served(self._who, f"udp {exchange}", ident, *count)
 
     def _refuse(
         self,

@@ -4,6 +4,7 @@ One table for all: :class:`fastws.wire.pool.Status` holds the SOCKS reply and th
 status of each outcome; here stands which error means which.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
@@ -13,6 +14,7 @@ from fastws.exceptions import (
     DialError,
     DialTimeout,
     NetworkUnreachable,
+    NoConnection,
     NoUpstream,
     UnknownName,
     Unreachable,
@@ -44,11 +46,13 @@ class DatagramWay(Protocol):
         dropped: datagrams lost for want of room, of a name, or too large.
         denied: datagrams that an access rule forbade.
         reason: the rule that forbade the first of them, empty for none.
+        done: set once none can be sent any more: why, empty if in order.
     """
 
     dropped: int
     denied: int
     reason: str
+    done: asyncio.Future[str]
 
     def send(self, host: str, port: int, payload: memoryview) -> None:
         """Send one; ``payload`` is viewed during the call. Never waits."""
@@ -87,6 +91,8 @@ class Outgoing(Protocol):
 
 def status_of(error: DialError) -> Status:
     """What became of the target; ``socks_reply`` and ``http_status`` are its."""
+    if isinstance(error, NoConnection):
+        return Status.FAILED  # nobody has asked for the target
     for kind, status in _ERRORS:
         if isinstance(error, kind):
             return status

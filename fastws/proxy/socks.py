@@ -8,11 +8,12 @@ import logging
 
 from fastws.exceptions import DialError, RemoteProtocolError, Unsupported
 from fastws.http.answers import Refusal
+from fastws.net import sockopt
 from fastws.net.dial import Deadline
 from fastws.net.inbox import Inbox
-from fastws.net.stream import ByteStream
+from fastws.net.stream import AttachedStream, ByteStream
 from fastws.proxy.connect import format_target, leave, level_of_failure
-from fastws.proxy.outgoing import Outgoing, status_of
+from fastws.proxy.outgoing import DatagramWay, Outgoing, status_of
 from fastws.proxy.udp import Association
 from fastws.proxy.users import Accounts, host_of
 from fastws.proxy.visit import ProxyOptions, Visit
@@ -122,7 +123,9 @@ async def _connect(
     except DialError as error:
         await _refuse(stream, machine, error, options, visit)
         return
-    address = up.transport.get_extra_info("sockname")
+    address = None
+    if not isinstance(up, AttachedStream):  # whose far end alone knows
+        address = up.transport.get_extra_info("sockname")
     if isinstance(address, tuple):
         machine.reply(Reply.SUCCEEDED, address[0].partition("%")[0], address[1])
     else:
@@ -175,15 +178,34 @@ async def _associate(
         machine.reply(Reply.SUCCEEDED, *association.address)
         stream.transport.write(_taken(machine))
         try:
-            while await inbox.receive():
-                pass
+            await _wait_for_end(inbox, association.way)
         finally:
-            what = f"socks5 udp {association}"
+            why = association.way.done.result() if association.way.done.done() else ""
+            what = f"socks5 udp {association}{why and ': ' + why}"
             visit.served(what, association.bytes_in, association.bytes_out)
     finally:
         if association is not None:
             association.close()
     await inbox.finish(b"", options.linger)
+
+
+async def _wait_for_end(inbox: Inbox, way: DatagramWay) -> None:
+    """Until the client's TCP connection ends, or no datagram can go out any more."""
+
+    def cut(done: asyncio.Future[str]) -> None:
+        if inbox.transport is None:
+            return
+        if done.result():
+            sockopt.reset(inbox.transport)
+        else:
+            inbox.transport.close()
+
+    way.done.add_done_callback(cut)
+    try:
+        while await inbox.receive():
+            pass
+    finally:
+        way.done.remove_done_callback(cut)
 
 
 def _open_association(

@@ -148,13 +148,17 @@ class Association:
             self.way.close()
 
     def __str__(self) -> str:
-        way = self.way
-        dropped = self.dropped + (way.dropped if way is not None else 0)
+        dropped, denied = self.dropped, ""
+        if self.way is not None:
+            dropped += self.way.dropped
+            denied = describe_denied(self.way)
         text = f"{self.received} datagrams received, {self.sent} sent"
-        text += f", {dropped} dropped, {self.foreign} foreign"
-        if way is not None and way.denied:
-            text += f", {way.denied} denied ({way.reason})"
-        return text
+        return f"{text}, {dropped} dropped, {self.foreign} foreign{denied}"
+
+
+def describe_denied(way: DatagramWay) -> str:
+    """How many datagrams rules forbade, for the log; empty for none."""
+    return f", {way.denied} denied ({way.reason})" if way.denied else ""
 
 
 class DirectDatagrams:
@@ -182,6 +186,7 @@ class DirectDatagrams:
         self._outlet = outlet
         self._idle = idle
         self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[str] = self._loop.create_future()
         self._readers: dict[int, _Reader] = {}
         # As asked for: where that is, and until when this may be believed.
         self._known: dict[tuple[str, int], tuple[AddrInfo, float]] = {}
@@ -291,6 +296,8 @@ class DirectDatagrams:
 
     def close(self) -> None:
         self._is_closed = True
+        if not self.done.done():
+            self.done.set_result("")
         for task in self._tasks:
             task.cancel()
         for reader in self._readers.values():

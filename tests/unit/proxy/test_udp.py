@@ -57,6 +57,7 @@ class Way:
         self.dropped = self.denied = 0
         self.reason = ""
         self.is_closed = False
+        self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def send(self, host: str, port: int, payload: memoryview) -> None:
         self.sent.append((host, port, bytes(payload)))
