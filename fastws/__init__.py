@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastws._version import __version__
 
 if TYPE_CHECKING:
+    from fastws import testing as testing
     from fastws._backend import BACKEND, FrameDecoder, Side
     from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl
     from fastws.config.forward import ForwardProxy
@@ -88,7 +89,7 @@ _HOMES = {
     "fastws.ws.server": ("serve_callbacks",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = frozenset({"app", "exceptions"})
+_SUBMODULES = frozenset({"app", "exceptions", "testing"})
 
 __all__ = [
     "BACKEND",

@@ -43,6 +43,10 @@ class HandOff(Listener):
         """Connections that have not ended, those still shaking hands with them."""
         return len(self._tasks) + self._kept
 
+    def arrived(self) -> None:
+        """A connection came in another way than through the sockets."""
+        self._kept += 1
+
     def left(self) -> None:
         """A connection is gone: there is room for another."""
         self._kept -= 1

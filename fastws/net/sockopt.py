@@ -175,9 +175,9 @@ def poll_dead(fd: int) -> Death | None:
 
     Asks ``poll`` for no events, so data waiting to be read do not count. POLLERR is
     a reset; POLLHUP alone an orderly end in both directions. Always ``None`` where
-    the system has no ``poll``.
+    the system has no ``poll``, and below 0: there is no descriptor.
     """
-    for _, death in poll_dead_all((fd,)):
+    for _, death in poll_dead_all((fd,) if fd >= 0 else ()):
         return death
     return None
 
@@ -198,7 +198,7 @@ def poll_dead_all(fds: Iterable[int]) -> list[tuple[int, Death]]:
 
 def tcp_info(sock: Any) -> TcpInfo | None:
     """What Linux knows about the path; ``None`` elsewhere, and if not live TCP."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or sock is None:
         return None
     try:
         raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)

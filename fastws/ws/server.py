@@ -155,6 +155,19 @@ class CallbackServer:
     def _make_opening(self, peer: Any, fd: int) -> Opening:
         return Opening(self, peer, fd)
 
+    def admit(self, transport: Any, peer: Any = None) -> None:
+        """Serve a connection that came in another way than through the sockets.
+
+        Args:
+            transport: owned from now on; nothing has been read from it.
+            peer: address at its other end, if it has one.
+        """
+        opening = self._make_opening(peer, -1)
+        self.listener.arrived()
+        transport.set_protocol(opening.protocol)
+        opening.protocol.connection_made(transport)
+        transport.resume_reading()
+
     def add_opening(self, opening: Opening) -> None:
         """A connection begins."""
         self._openings.add(opening)

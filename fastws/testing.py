@@ -1,0 +1,208 @@
+"""For tests of programs that use fastws: WebSockets that need no network.
+
+Client and server are those of :func:`fastws.connect` and :func:`fastws.serve`, and
+what they say to each other is what they would say over TCP, the opening handshake
+included; it goes through memory in place of sockets. So nothing listens, ports cannot
+clash, and a connection can be stalled, dropped or reset when a test wants it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Self
+
+from fastws.exceptions import ConnectionClosed
+from fastws.net.memory import MemoryTransport, memory_pair
+from fastws.net.stream import ByteStream, Hold, Kind
+from fastws.ws.connect import ClientConnection, Connect, connect
+from fastws.ws.connection import Connection
+from fastws.ws.serve import Server, ServerConnection, serve
+
+__all__ = ["Link", "MemoryServer", "link_of", "pair", "serving"]
+
+HOST = "testserver"
+"""What the Host field of the clients says."""
+
+_UNDER_WAY = 64 * 1024  # bytes that a stalled link swallows, as a kernel does
+
+
+class MemoryServer:
+    """A server that only :meth:`connect` reaches. An async context manager.
+
+    At its end connections are closed, and an exception of a handler is raised: one
+    that lost its connection has none.
+
+    Args:
+        handler: as for :func:`fastws.serve`.
+        options: likewise, without addresses and ``ssl``.
+
+    Attributes:
+        server: what ``fastws.serve`` returns, from the start on.
+    """
+
+    def __init__(
+        self, handler: Callable[[ServerConnection], Awaitable[None]], **options: Any
+    ) -> None:
+        self.server: Server = None  # type: ignore[assignment]
+        self._handler = handler
+        self._options = options
+        self._failures: list[Exception] = []
+
+    def connect(self, path: str = "/", **options: Any) -> Connect:
+        """What :func:`fastws.connect` returns: ``async with`` it, or ``await`` it.
+
+        Args:
+            path: path and query of the request.
+            options: as for ``fastws.connect``, without a proxy, ``unix`` and ``ssl``.
+        """
+        way = connect(f"ws://{HOST}{path}", **options)
+        way._dialer = _MemoryDialer(self.server)  # type: ignore[assignment]
+        return way
+
+    async def _run(self, connection: ServerConnection) -> None:
+        try:
+            await self._handler(connection)
+        except ConnectionClosed:
+            raise
+        except Exception as exc:
+            self._failures.append(exc)
+            raise
+
+    async def __aenter__(self) -> Self:
+        self.server = await serve(self._run, (), **self._options)
+        return self
+
+    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
+        await self.server.__aexit__(kind, exc, traceback)
+        if self._failures and (exc is None or isinstance(exc, Exception)):
+            raise self._failures[0]
+
+
+class _MemoryDialer:
+    """Dials one server, in memory."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def dial(self) -> ByteStream:
+        hold = Hold()
+        loop = asyncio.get_running_loop()
+        near, far = memory_pair(loop, hold, hold, capacity=_UNDER_WAY)
+        hold.connection_made(near)
+        self._server._below.admit(far)
+        return ByteStream(near, Kind.UNIX, hold)
+
+
+@contextlib.asynccontextmanager
+async def pair(
+    path: str = "/",
+    *,
+    client: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    **both: Any,
+) -> AsyncIterator[tuple[ClientConnection, ServerConnection]]:
+    """Two ends of one open WebSocket: ``async with pair() as (client, server)``.
+
+    Both are closed at the end.
+
+    Args:
+        path: path and query of the client's request.
+        client: further arguments of :func:`fastws.connect`.
+        server: further arguments of :func:`fastws.serve`.
+        both: arguments of either: ``compression``, ``max_size``, ``subprotocols``,
+            ``ping_interval``, ``max_queue`` and so on.
+    """
+    opened: asyncio.Future[ServerConnection]
+    opened = asyncio.get_running_loop().create_future()
+
+    async def hold(connection: ServerConnection) -> None:
+        opened.set_result(connection)
+        await connection.wait_closed()
+
+    async with MemoryServer(hold, **both, **(server or {})) as running:
+        near = await running.connect(path, **both, **(client or {}))
+        try:
+            far = await opened
+            yield near, far
+        finally:
+            _resume(near)
+            await asyncio.gather(near.close(), far.close())
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    handler: Callable[[ServerConnection], Awaitable[None]],
+    path: str = "/",
+    *,
+    client: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    **both: Any,
+) -> AsyncIterator[ClientConnection]:
+    """Run a handler for one client: ``async with serving(handler) as ws``.
+
+    At the end the client is closed, and this waits until the handler has returned.
+    What the handler raised is raised then, in place of what it caused.
+
+    Args:
+        handler: as for :func:`fastws.serve`.
+        path: path and query of the client's request.
+        client: further arguments of :func:`fastws.connect`.
+        server: further arguments of :func:`fastws.serve`.
+        both: arguments of either.
+    """
+    async with (
+        MemoryServer(handler, **both, **(server or {})) as running,
+        running.connect(path, **both, **(client or {})) as connection,
+    ):
+        try:
+            yield connection
+        finally:
+            _resume(connection)
+
+
+class Link:
+    """What lies between the two ends of a WebSocket; made by :func:`link_of`.
+
+    Each call takes effect at once, in both directions.
+    """
+
+    def __init__(self, one: MemoryTransport) -> None:
+        self._ends = (one, one.peer)
+
+    def stall(self) -> None:
+        """Let nothing through any more: what is sent waits, and no pong comes."""
+        for end in self._ends:
+            end.stall()
+
+    def resume(self) -> None:
+        """Let through what has piled up, and everything after it."""
+        for end in self._ends:
+            end.stall(False)
+
+    def drop(self) -> None:
+        """End the connection without a Close; both see 1006."""
+        for end in self._ends:
+            end.lose(None)
+
+    def reset(self) -> None:
+        """Reset the connection: as :meth:`drop`, with a ``ConnectionResetError``."""
+        for end in self._ends:
+            end.lose(ConnectionResetError("reset by the test"))
+
+
+def link_of(connection: Connection) -> Link:
+    """What lies between ``connection``, of either side, and its other end.
+
+    Raises:
+        ValueError: it is closed, or was not made by this module.
+    """
+    transport = None if connection._ws is None else connection._ws.transport
+    if not isinstance(transport, MemoryTransport):
+        raise ValueError("no open WebSocket of fastws.testing")
+    return Link(transport)
+
+
+def _resume(connection: Connection) -> None:
+    """So that closing does not have to wait for its time-out."""
+    with contextlib.suppress(ValueError):
+        link_of(connection).resume()
