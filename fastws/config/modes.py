@@ -1,5 +1,7 @@
 """Which schema each command fills, and what of it a command does not offer. Pure."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -45,7 +47,8 @@ WITHOUT = {
 """What a command does not offer: WebSockets only, or one pair only."""
 
 
-def defaults(schema: type[ModeSpec]) -> dict[str, Any]:
+@cache
+def defaults(schema: type[ModeSpec]) -> Mapping[str, Any]:
     """Attribute to default of every optional attribute of ``schema``."""
     return {
         field.name: field.default

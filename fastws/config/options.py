@@ -6,8 +6,10 @@ stands here. Pure.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+import msgspec
 
 from fastws.config import access
 from fastws.config import fields as f
@@ -35,8 +37,7 @@ from fastws.config.rules import Rule
 from fastws.config.via import parse_via
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option, in every place where it appears.
 
     Attributes:
@@ -81,9 +82,11 @@ class Option:
         One that is already another option's is left to that: in stw
         ``FASTWS_HEADER_FILE`` is ``--header-file``, read at each connection.
         """
+        if not self.secret:
+            return ""
         name = self.variable + "_FILE"
         taken = any(option.variable == name for option in options_of(mode))
-        return name if self.secret and not taken else ""
+        return "" if taken else name
 
     def group_in(self, mode: str) -> str:
         """The heading in the help of ``mode``."""
@@ -487,7 +490,8 @@ OPTIONS: Sequence[Option] = (
 """Every option, in the order of help texts and reference."""
 
 
-def options_of(mode: str) -> list[Option]:
+@cache
+def options_of(mode: str) -> tuple[Option, ...]:
     """The options of one command, in the order of :data:`OPTIONS`."""
     known = (defaults(MODES[mode]).keys() | PROCESS) - WITHOUT[mode]
-    return [option for option in OPTIONS if option.attribute in known]
+    return tuple(option for option in OPTIONS if option.attribute in known)
