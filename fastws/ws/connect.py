@@ -26,7 +26,7 @@ from fastws.net.backoff import Backoff
 from fastws.net.dial import Dialer
 from fastws.wire.deflate import Deflate
 from fastws.wire.head import Head
-from fastws.ws.connection import Connection, MaxQueue, water_marks
+from fastws.ws.connection import Connection
 from fastws.ws.heads import (
     Headers,
     HeadersLike,
@@ -35,7 +35,7 @@ from fastws.ws.heads import (
     pairs_of,
     response_of,
 )
-from fastws.ws.limits import Options
+from fastws.ws.limits import MaxQueue, Options, water_marks
 from fastws.ws.open import confirm_codec, make_dialer, shake_hands, start_client
 from fastws.ws.protocol import WebSocket
 

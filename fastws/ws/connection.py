@@ -7,46 +7,48 @@ and is either sent whole or not at all.
 """
 
 import asyncio
+import logging
 import os
+import uuid
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Mapping,
+)
 from enum import IntEnum
 from time import perf_counter
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, overload
 
 from fastws._consts import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,
+    CLOSE_INVALID_PAYLOAD,
     CLOSE_NORMAL,
-    OP_BINARY,
-    OP_CONT,
     OP_PONG,
-    OP_TEXT,
 )
 from fastws.exceptions import (
     ConcurrencyError,
     ConnectionClosed,
-    ConnectionClosedError,
     ConnectionClosedOK,
-    PayloadTooBig,
-    RemoteProtocolError,
 )
-from fastws.typing import BytesLike
 from fastws.wire.frames import encode_control
+from fastws.ws.fragments import (
+    Data,
+    DataLike,
+    Incoming,
+    Outgoing,
+    closed_error,
+    opcode_of,
+    payload_of,
+)
 from fastws.ws.heads import Request, Response
+from fastws.ws.limits import MaxQueue, water_marks
 from fastws.ws.protocol import WebSocket
 
-Data: TypeAlias = str | bytes
-"""A received message: text or binary."""
-
-DataLike: TypeAlias = str | BytesLike
-"""A message to send, or a fragment of one."""
-
-MaxQueue: TypeAlias = int | tuple[int | None, int | None] | None
-"""Messages at which reading stops, and those at which it goes on (a quarter)."""
-
-_OK_CODES = (1000, 1001, 1005)
-_NO_LIMIT = 1 << 62
+LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
+"""Where log lines go."""
 
 
 class State(IntEnum):
@@ -67,14 +69,22 @@ class Connection:
 
     Args:
         max_queue: received messages that wait; more than so many stop reading.
+
+    Attributes:
+        latency: seconds until the last pong that was measured, 0 before it: of
+            :meth:`ping` and of the keepalive.
     """
+
+    latency = 0.0
+    _id: uuid.UUID | None = None
+    _logger: LoggerLike = logging.getLogger("fastws.ws")
 
     def __init__(self, max_queue: MaxQueue = 16) -> None:
         self._ws: Any = None  # the WebSocket, from on_open on
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Data] = deque()
         self._high, self._low = water_marks(max_queue)
-        self._getter: asyncio.Future[None] | None = None
+        self._getter: Any = None  # a future that recv awaits, or an Incoming
         self._is_held = False  # the queue is full, reading stands
         self._drain: Any = None  # an event: too much is unsent
         self._fragments: asyncio.Event | None = None  # a fragmented message is sent
@@ -101,14 +111,17 @@ class Connection:
 
     def on_pong(self, payload: bytes) -> None:
         """It answers that ping, and those before it (RFC 6455 section 5.5.3)."""
-        if payload not in self._pings:
-            return
         now = perf_counter()
+        if payload not in self._pings:
+            if not payload and self._ws.pinged_at:
+                self.latency = now - self._ws.pinged_at
+            return
         for key in list(self._pings):
             waiter, sent = self._pings.pop(key)
             if not waiter.done():
                 waiter.set_result(now - sent)
             if key == payload:
+                self.latency = now - sent
                 break
 
     def on_pause(self) -> None:
@@ -135,6 +148,15 @@ class Connection:
 
     # -- receiving -----------------------------------------------------------------
 
+    @overload
+    async def recv(self, decode: Literal[True]) -> str: ...
+
+    @overload
+    async def recv(self, decode: Literal[False]) -> bytes: ...
+
+    @overload
+    async def recv(self, decode: bool | None = None) -> Data: ...
+
     async def recv(self, decode: bool | None = None) -> Data:
         """Receive the next message: ``str`` for text, ``bytes`` for binary.
 
@@ -146,15 +168,90 @@ class Connection:
             ConcurrencyError: another task receives already.
         """
         if self._getter is not None:
-            raise ConcurrencyError("another recv waits for a message already")
+            raise self._busy()
         if not self._queue:
             await self._wait_message()
         message = self._take()
-        if decode is None or decode is isinstance(message, str):
+        return message if decode is None else await self._convert(message, decode)
+
+    async def _convert(self, message: Data, decode: bool | None) -> Data:
+        """As ``decode`` asks; what cannot be text closes with 1007."""
+        if decode in (None, isinstance(message, str)):
             return message
         if isinstance(message, str):
             return message.encode()
-        return message.decode()
+        try:
+            return message.decode()
+        except UnicodeDecodeError as exc:
+            raise await self._refuse(exc) from exc
+
+    async def _refuse(self, exc: UnicodeDecodeError) -> ConnectionClosed:
+        self._ws.close(CLOSE_INVALID_PAYLOAD, f"{exc.reason} at position {exc.start}")
+        await self._gone.wait()
+        return self._closed()
+
+    def _busy(self) -> ConcurrencyError:
+        if isinstance(self._getter, Incoming) and self._getter.done():
+            return ConcurrencyError("a message in parts goes on with recv_streaming")
+        return ConcurrencyError("another task waits for a message already")
+
+    @overload
+    def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
+
+    @overload
+    def recv_streaming(self, decode: Literal[False]) -> AsyncIterator[bytes]: ...
+
+    @overload
+    def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]: ...
+
+    async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Any]:
+        """Receive the next message in parts, as they arrive.
+
+        Parts need not be the fragments that were sent. What comes of a message that
+        is left early is received by the next call.
+
+        Args:
+            decode: as for :meth:`recv`.
+
+        Raises:
+            ConnectionClosed: it is closed, and all messages were received.
+            ConcurrencyError: another task receives already.
+        """
+        parts = self._getter
+        if parts is None and self._queue:
+            yield await self._convert(self._take(), decode)
+            return
+        if parts is None:
+            if self._gone.is_set():
+                raise self._closed()
+            parts = self._getter = Incoming(self._ws, self.on_message, self._high)
+        elif not isinstance(parts, Incoming) or not parts.done():
+            raise self._busy()
+        is_empty = True
+        while not parts.is_complete:
+            piece = await self._next_part(parts, decode)
+            if piece or (is_empty and parts.is_complete):
+                is_empty = False
+                yield piece
+
+    async def _next_part(self, parts: Incoming, decode: bool | None) -> Data:
+        try:
+            if not parts.has_parts and (
+                self._gone.is_set() or not await parts.wait(self._loop)
+            ):
+                raise self._closed()
+            piece = parts.take(decode)
+        except UnicodeDecodeError as exc:
+            raise await self._refuse(exc) from exc
+        finally:
+            if parts.is_complete or self._gone.is_set() or not parts.is_begun:
+                parts.end()
+                self._getter = None
+            if parts.may_read_on(self._low) and not (
+                self._is_held or self._gone.is_set()
+            ):
+                self._ws.resume_reading()
+        return piece
 
     def _take(self) -> Data:
         message = self._queue.popleft()
@@ -181,7 +278,7 @@ class Connection:
     async def __anext__(self) -> Data:
         """The next message, until the connection is closed in order."""
         if self._getter is not None:
-            raise ConcurrencyError("another recv waits for a message already")
+            raise self._busy()
         if not self._queue:
             try:
                 await self._wait_message()
@@ -207,20 +304,16 @@ class Connection:
             ConnectionClosed: it is closed; the message may be lost.
             TypeError: it is none of these.
         """
-        if self._drain is not None or self._fragments is not None:
-            await self._wait_turn()
+        while (event := self._drain or self._fragments) is not None:
+            await event.wait()
         if not isinstance(message, str | bytes | bytearray | memoryview):
             await self._send_fragments(message, text)
             return
-        if not self._ws.send(message, _opcode(message, text)):
+        if not self._ws.send(message, opcode_of(message, text)):
             await self._gone.wait()
             raise self._closed()
         if self._drain is not None:
             await self._wait_drain()
-
-    async def _wait_turn(self) -> None:
-        while (event := self._drain or self._fragments) is not None:
-            await event.wait()
 
     async def _wait_drain(self) -> None:
         if self._drain is not None:
@@ -238,7 +331,7 @@ class Connection:
         ):
             raise TypeError(f"cannot send {type(message).__name__}")
         fragments = self._fragments = asyncio.Event()
-        sender = _Fragments(self._ws, text)
+        sender = Outgoing(self._ws, text)
         try:
             if isinstance(message, AsyncIterable):
                 async for fragment in message:
@@ -274,7 +367,7 @@ class Connection:
             ConcurrencyError: such a ping is open already.
             LocalProtocolError: more than 125 bytes.
         """
-        payload = os.urandom(4) if data is None else _payload(data)
+        payload = os.urandom(4) if data is None else payload_of(data)
         while data is None and payload in self._pings:
             payload = os.urandom(4)
         if payload in self._pings:
@@ -293,7 +386,7 @@ class Connection:
             ConnectionClosed: it is closed.
             LocalProtocolError: more than 125 bytes.
         """
-        payload = _payload(data)
+        payload = payload_of(data)
         encode_control(OP_PONG, payload, None)  # raises for too many bytes
         if not self._ws.is_open:
             await self._gone.wait()
@@ -330,20 +423,7 @@ class Connection:
 
     def _closed(self) -> ConnectionClosed:
         """What to raise once the connection is gone."""
-        ws = self._ws
-        rcvd, sent = ws.close_rcvd, ws.close_sent
-        order = None
-        kind: Callable[..., ConnectionClosed] = ConnectionClosedError
-        if rcvd is not None and sent is not None:
-            order = ws.close_rcvd_then_sent
-            if rcvd.code in _OK_CODES and sent.code in _OK_CODES:
-                kind = ConnectionClosedOK
-        exc = kind(rcvd, sent, order)
-        cause = ws.error
-        if isinstance(cause, RemoteProtocolError) and cause.close_code == 1009:
-            cause = PayloadTooBig(cause.reason, close_code=1009)
-        exc.__cause__ = cause
-        return exc
+        return closed_error(self._ws)
 
     # -- facts ---------------------------------------------------------------------
 
@@ -355,6 +435,23 @@ class Connection:
         if self._ws is None:
             return State.CONNECTING
         return State.OPEN if self._ws.is_open else State.CLOSING
+
+    @property
+    def id(self) -> uuid.UUID:
+        """One of its own, for log lines."""
+        if self._id is None:
+            self._id = uuid.uuid4()
+        return self._id
+
+    @property
+    def logger(self) -> "logging.LoggerAdapter[Any]":
+        """The logger that was given; records have this object as ``websocket``."""
+        return logging.LoggerAdapter(self._logger, {"websocket": self})
+
+    @property
+    def transport(self) -> Any:
+        """The asyncio transport, ``None`` before and after: for ``get_extra_info``."""
+        return None if self._ws is None else self._ws.transport
 
     @property
     def subprotocol(self) -> str | None:
@@ -401,56 +498,3 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.name.lower()}>"
-
-
-class _Fragments:
-    """Sends one message in parts of one kind."""
-
-    def __init__(self, ws: WebSocket, text: bool | None) -> None:
-        self._ws = ws
-        self._text = text
-        self.kind: type | None = None  # of the fragments; None: none was sent
-
-    def send(self, fragment: Any) -> bool:
-        if not isinstance(fragment, str | bytes | bytearray | memoryview):
-            raise TypeError(f"cannot send {type(fragment).__name__} as a fragment")
-        kind = str if isinstance(fragment, str) else bytes
-        if self.kind is None:
-            opcode = _opcode(fragment, self._text)
-        elif self.kind is kind:
-            opcode = OP_CONT
-        else:
-            raise TypeError("all fragments of a message must be text, or none")
-        self.kind = kind
-        return self._ws.send(fragment, opcode, False)
-
-    def end(self) -> bool:
-        if self.kind is None:
-            return True
-        return self._ws.send(b"", OP_CONT, True)
-
-
-def _opcode(message: DataLike, text: bool | None) -> int:
-    if text is None:
-        text = isinstance(message, str)
-    return OP_TEXT if text else OP_BINARY
-
-
-def _payload(data: DataLike) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(data)
-
-
-def water_marks(max_queue: MaxQueue) -> tuple[int, int]:
-    """High and low water marks of the queue.
-
-    Raises:
-        ValueError: not 0 <= low <= high.
-    """
-    high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
-    if high is None:
-        high = _NO_LIMIT
-    if low is None:
-        low = high // 4
-    if not 0 <= low <= high:
-        raise ValueError("max_queue: need 0 <= low <= high")
-    return high, low

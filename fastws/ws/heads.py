@@ -1,22 +1,28 @@
 """Requests and answers of opening handshakes, with the names of ``websockets``."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
+from fastws._version import __version__
 from fastws.typing import HeaderList
-from fastws.wire.head import Head
+from fastws.wire.head import Head, encode_fields
+
+PRODUCT = f"Python/{sys.version_info[0]}.{sys.version_info[1]} fastws/{__version__}"
+"""How both sides call themselves (RFC 9110 section 10): User-Agent and Server."""
 
 HeadersLike = Mapping[str, str] | Iterable[tuple[str, str]]
 """What hooks and callers may give as fields."""
 
 
-class Headers(Mapping[str, str]):
-    """HTTP fields, looked up in any case. Not to be changed.
+class Headers(MutableMapping[str, str]):
+    """HTTP fields, looked up in any case.
 
-    Source: RFC 9110 section 5.3: repeated fields are joined by ``", "``.
+    ``headers[name]`` joins repeated fields by ``", "`` (RFC 9110 section 5.3);
+    ``headers[name] = value`` adds one behind those that are there.
 
     Args:
-        fields: in wire order, or a mapping.
+        fields: in wire order, or a mapping (copied).
     """
 
     __slots__ = ("_head",)
@@ -29,6 +35,22 @@ class Headers(Mapping[str, str]):
         if value is None:
             raise KeyError(name)
         return value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        """Add a field.
+
+        Raises:
+            LocalProtocolError: it holds what would break the head.
+        """
+        encode_fields([(name, value)])
+        self._head = Head(headers=[*self._head.headers, (name, value)])
+
+    def __delitem__(self, name: str) -> None:
+        """Drop all fields called ``name``."""
+        if name not in self:
+            raise KeyError(name)
+        rest = [pair for pair in self._head.headers if pair[0].lower() != name.lower()]
+        self._head = Head(headers=rest)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._head.get(name) is not None
@@ -60,22 +82,24 @@ def pairs_of(fields: HeadersLike | None) -> list[tuple[str, str]]:
     return list(fields.items() if isinstance(fields, Mapping) else fields)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """The client's request.
 
     Attributes:
         path: path and query.
         headers: all fields.
+        method: ``GET`` for a WebSocket.
     """
 
     path: str
     headers: Headers
+    method: str = "GET"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
-    """An answer to it.
+    """An answer to it, which ``process_response`` may change.
 
     Attributes:
         status_code: HTTP status.

@@ -1,8 +1,17 @@
 """The limits of one WebSocket."""
 
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from fastws import _consts
+
+MaxQueue: TypeAlias = int | tuple[int | None, int | None] | None
+"""Messages at which reading stops, and those at which it goes on (a quarter)."""
+
+NO_LIMIT = 86400.0
+"""Seconds of a handshake whose time limit is ``None``."""
+
+_ANY_NUMBER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +22,7 @@ class Options:
         max_size: one incoming message, decompressed; ``None``: unlimited.
         ping_interval: between pings; ``None`` or 0: none.
         ping_timeout: silence after a ping that ends the connection; ``None``: never.
-        close_timeout: from our Close until the connection is cut.
+        close_timeout: from our Close until the connection is cut; ``None``: never.
         write_limit: unsent bytes from which the handler is asked to pause.
         max_unsent: unsent bytes at which a peer that does not read is cut off.
     """
@@ -21,7 +30,7 @@ class Options:
     max_size: int | None = _consts.MAX_INCOMING
     ping_interval: float | None = _consts.PING
     ping_timeout: float | None = _consts.PING_DEADLINE
-    close_timeout: float = 10.0
+    close_timeout: float | None = 10.0
     write_limit: int = 64 * 1024
     max_unsent: int = 64 * 1024 * 1024
 
@@ -29,7 +38,7 @@ class Options:
     """Seconds between two looks at a connection that waits for something."""
 
     def __post_init__(self) -> None:
-        times = [self.close_timeout]
+        times = [self.close_timeout or 0.0]
         if self.ping_interval:
             times += [self.ping_interval, self.ping_timeout or 4.0]
         steps = [t / 4 for t in times if t > 0]
@@ -37,3 +46,31 @@ class Options:
 
 
 DEFAULTS = Options()
+
+
+def water_marks(max_queue: MaxQueue) -> tuple[int, int]:
+    """High and low water marks of the queue.
+
+    Raises:
+        ValueError: not 0 <= low <= high.
+    """
+    high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
+    if high is None:
+        high = _ANY_NUMBER
+    if low is None:
+        low = high // 4
+    if not 0 <= low <= high:
+        raise ValueError("max_queue: need 0 <= low <= high")
+    return high, low
+
+
+def plain_limits(limits: dict[str, Any]) -> dict[str, Any]:
+    """Limits without the pairs that ``websockets`` takes: the first one counts.
+
+    Of ``max_size`` the second is a limit of fragments, which are never kept here;
+    of ``write_limit`` it is a low-water mark, which is 0 here.
+    """
+    return {
+        name: value[0] if isinstance(value, tuple) else value
+        for name, value in limits.items()
+    }

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fastws import _consts
@@ -58,6 +59,7 @@ class WebSocket(_Base):
         close_rcvd_then_sent: which came first, when there are both.
         error: what ended the connection, if not a Close.
         remote_address: the peer's.
+        pinged_at: clock (``perf_counter``) of the last keepalive ping, 0 before it.
         due: loop time of the next look at the clock (for the sweep).
     """
 
@@ -83,6 +85,7 @@ class WebSocket(_Base):
         "loop",
         "opening",
         "options",
+        "pinged_at",
         "remote_address",
         "subprotocol",
     )
@@ -102,6 +105,7 @@ class WebSocket(_Base):
         self.subprotocol: str | None = None
         self.kind = Kind.TCP
         self.remote_address: Any = None
+        self.pinged_at = 0.0
         self.close_sent: Close | None = None
         self.close_rcvd: Close | None = None
         self.close_rcvd_then_sent = False
@@ -312,7 +316,8 @@ class WebSocket(_Base):
         self.send_control(OP_CLOSE, close.encode())
         self.is_open = False
         self.close_sent = close
-        self._deadline = self.loop.time() + self.options.close_timeout
+        limit = self.options.close_timeout
+        self._deadline = _NEVER if limit is None else self.loop.time() + limit
         self.due = self._deadline
         self._read_on()  # the peer's Close is worth reading, whoever is slow
 
@@ -436,6 +441,7 @@ class WebSocket(_Base):
             self._next_ping = after_ping(now, interval)
             self._ping_since = now
             self._ping_reads = self.reads
+            self.pinged_at = perf_counter()
             self.send_control(OP_PING, b"")
         self.due = self._next_ping
         if self._ping_since:

@@ -22,7 +22,8 @@ from fastws._consts import CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
 from fastws.exceptions import ConnectionClosed
 from fastws.wire.handshake import accept_key
 from fastws.wire.http1 import build_response
-from fastws.ws.connection import Connection, MaxQueue, water_marks
+from fastws.ws.connection import Connection
+from fastws.ws.limits import MaxQueue, water_marks
 from fastws.ws.heads import (
     Headers,
     HeadersLike,
