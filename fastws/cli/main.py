@@ -16,6 +16,7 @@ _COMMANDS = {
     "wts": "fastws.cli.wts:wts",
     "proxy": "fastws.cli.proxy:proxy",
     "proxy-server": "fastws.cli.proxy_server:proxy_server",
+    "rust-proxy": "fastws.cli.rust_proxy:rust_proxy",
     "websockify": "fastws.cli.websockify:websockify",
     "ws-proxy": "fastws.cli.ws_proxy:ws_proxy",
     "demo": "fastws.cli.demo:demo",
