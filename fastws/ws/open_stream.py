@@ -107,18 +107,15 @@ class Way:
             timeout=self._limit,
         )
         stream = _confirm(answer, ident if self._announces else None)
-        return stream, self._details(answer, headers, stream.peer)
+        return stream, self._details(answer, headers)
 
-    def _details(
-        self, answer: Answer, headers: HeaderList, peer: Peer
-    ) -> dict[str, Any]:
+    def _details(self, answer: Answer, headers: HeaderList) -> dict[str, Any]:
         head = answer.head
         fields = [("Host", self.url.host_header), *headers]
         return {
             "request": Request(self.url.target, Headers(fields)),
             "response": response_of(head.status or 0, head.reason, head.headers),
             "subprotocol": answer.subprotocol,
-            "is_fastws": peer is Peer.FASTWS,
         }
 
 

@@ -14,7 +14,7 @@ from fastws._consts import Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.http.answers import Refusal, build_refusal, level_of
 from fastws.net import sockopt
-from fastws.net.stream import describe
+from fastws.net.stream import ByteStream, Hold, describe
 from fastws.wire.handshake import Upgrade, build_accept
 from fastws.wire.http1 import HeadReader
 from fastws.ws.handler import Handler
@@ -163,19 +163,45 @@ class Opening:
         else:
             transport.close()
 
-    def open(self, handler: Handler) -> WebSocket:
-        """Answer 101; from now on the WebSocket looks after the connection."""
-        server, upgrade, reader = self._server, self.upgrade, self._reader
-        assert upgrade is not None
-        assert reader is not None
-        answer = build_accept(
-            upgrade.key,
+    def _accept(self) -> bytes:
+        """The 101; no time limit holds any more."""
+        assert self.upgrade is not None
+        self._is_answered = True
+        self._server.forget_opening(self)
+        return build_accept(
+            self.upgrade.key,
             subprotocol=self.subprotocol,
             extensions=self.extensions,
             headers=self.headers,
         )
-        self._is_answered = True
-        server.forget_opening(self)
+
+    def detach(self) -> ByteStream:
+        """Answer 101 and give the connection away, paused.
+
+        Whoever takes it says ``left()`` to the server when it is gone.
+        """
+        transport, reader = self.transport, self._reader
+        assert reader is not None
+        kind = self._server.kind_of(self.remote_address)
+        hold = Hold()
+        hold.connection_made(transport)
+        hold.leftover, hold.peer = reader.leftover, self.remote_address
+        transport.write(self._accept())
+        self.protocol.opening = self.protocol.on_bytes = None
+        transport.set_protocol(hold)
+        return ByteStream(transport, kind, hold)
+
+    def open(self, handler: Handler | None) -> WebSocket | None:
+        """Answer 101; from now on the WebSocket looks after the connection.
+
+        Args:
+            handler: of it; ``None`` when :meth:`detach` was called.
+        """
+        if handler is None:
+            return None
+        server, reader = self._server, self._reader
+        assert reader is not None
+        answer = self._accept()
         ws = self.protocol
         if self.codec is not None:
             ws.set_codec(self.codec)

@@ -387,6 +387,10 @@ class PipeTransport(asyncio.Transport):
         self._high, self._low = high, low
         self._maybe_pause()
 
+    def lend(self) -> None:
+        """The pump is the user now: it must not be called from within itself."""
+        self._is_deferring = True
+
     # -- reading, closing --------------------------------------------------------------
 
     def is_reading(self) -> bool:

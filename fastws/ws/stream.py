@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Self
 
+from fastws.exceptions import StreamReset
 from fastws.net.ends import CopyOptions
 from fastws.net.websocket import WebSocketStream
 from fastws.typing import BytesLike
@@ -125,7 +126,12 @@ class Stream:
         Raises:
             StreamReset: the stream broke.
         """
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except ConnectionResetError as exc:
+            if isinstance(exc, StreamReset):
+                raise
+            raise self.transport.error() from exc
 
     def write_eof(self) -> None:
         """Say that no more comes; reading goes on.
@@ -180,6 +186,11 @@ class Stream:
         except asyncio.CancelledError:
             self.abort()
             raise
+
+    @property
+    def reader_and_writer(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The pair that this stream is made of, for code that wants asyncio's own."""
+        return self._reader, self._writer
 
     # -- facts -------------------------------------------------------------------------
 

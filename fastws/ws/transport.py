@@ -15,7 +15,7 @@ from fastws.exceptions import StreamReset
 from fastws.net.copy import Copy
 from fastws.net.ends import CopyOptions
 from fastws.net.stream import ByteStream, Kind
-from fastws.net.websocket import WebSocketEnd, WebSocketStream
+from fastws.net.websocket import Peer, WebSocketEnd, WebSocketStream
 from fastws.ws.pipe import HELD, PipeTransport
 
 
@@ -28,7 +28,7 @@ class WebSocketTransport(PipeTransport):
     what the connection below knows (``peername``, ``socket``, ``ssl_object`` …) but
     for ``sslcontext``, which asyncio's own streams take as a sign that there is no
     half-close; and ``request``, ``response``, ``subprotocol`` and ``is_fastws``:
-    whether the peer announced itself.
+    whether the peer has proved to be one.
 
     Args:
         stream: owned; paused after the opening handshake.
@@ -82,14 +82,21 @@ class WebSocketTransport(PipeTransport):
                 self._on_end(self)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "sslcontext":
+        if name == "sslcontext" or (name == "socket" and self._is_deferring):
             return default
+        if name == "is_fastws":
+            return self._is_fastws()
         if name in self._details:
             return self._details[name]
         return self._below.get_extra_info(name, default)
 
-    def go_away(self, reason: str) -> None:
-        """End this ourselves: Close 1001 to the peer, a reset to the protocol."""
+    def _is_fastws(self) -> bool:
+        end = self.copy.a
+        return isinstance(end, WebSocketEnd) and end.who is Peer.FASTWS
+
+    def go_away(self, code: int, reason: str) -> None:
+        """End this ourselves: a Close to the peer, a reset to the protocol."""
+        self.end.send_close(code, reason)
         self.copy.go_away(reason)
 
     # -- what the pipe asks ------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""``fastws.forward``: a private unix socket in front of a WebSocket."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from fastws.config.endpoint import WsUrl
+from fastws.net import sockopt
+from fastws.net.bind import bind_unix
+from fastws.net.copy import Copy, copy_bidirectional
+from fastws.net.listen import Listener
+from fastws.net.stream import ByteStream, Hold, Kind
+from fastws.ws.open_stream import Way
+
+
+class Forward:
+    """Each connection to a unix socket becomes one WebSocket; see :func:`forward`.
+
+    Attributes:
+        path: of the socket, while it is there.
+    """
+
+    def __init__(self, way: Way, name: str) -> None:
+        self.path = ""
+        self._way = way
+        self._name = name
+        self._place = ""
+        self._listener: Listener | None = None
+        self._copies: set[Copy] = set()
+
+    async def __aenter__(self) -> str:
+        """Make the directory, which nobody else may enter, and listen in it.
+
+        Raises:
+            OSError: the directory cannot be made.
+            ListenError: its path is too long for a socket, or there are none here.
+        """
+        self._place = tempfile.mkdtemp(prefix="fastws-")  # mode 0700
+        try:
+            path = os.path.join(self._place, self._name)
+            self._listener = Listener([bind_unix(path)], self._handle)
+        except BaseException:
+            shutil.rmtree(self._place, ignore_errors=True)
+            raise
+        self._listener.start()
+        self.path = path
+        return path
+
+    async def _handle(self, transport: Any, hold: Hold) -> None:
+        """Serve one connection; a failure to open the WebSocket closes it."""
+        transport.pause_reading()
+        try:
+            up, _ = await self._way.open()
+        except BaseException:
+            sockopt.reset(transport)
+            raise
+        down = ByteStream(transport, Kind.UNIX, hold)
+        await copy_bidirectional(down, up, self._way.options, group=self._copies)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Remove the socket; what its clients have ended comes to its end first."""
+        listener = self._listener
+        assert listener is not None
+        listener.close()
+        try:
+            ending = [copy.done for copy in self._copies if copy.a.eof_in]
+            if ending:
+                await asyncio.wait(ending, timeout=self._way.options.linger)
+            for copy in list(self._copies):
+                copy.go_away("the forwarding ends")
+            await listener.abort()
+        finally:
+            self.path = ""
+            shutil.rmtree(self._place, ignore_errors=True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path or 'closed'} {self._way.url}>"
+
+
+def forward(
+    url: str | WsUrl,
+    *,
+    name: str | None = None,
+    port: int = 5432,
+    **options: Any,
+) -> Forward:
+    """Put a private unix socket in front of a WebSocket: ``async with … as path``.
+
+    Only this user can connect to it, and no port is open. Each connection opens a
+    WebSocket of its own; if that fails it is closed, and a warning says why.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        name: of the socket in its directory. By default ``.s.PGSQL.PORT``, so that
+            asyncpg takes the path as ``host`` and libpq the directory.
+        port: in that name.
+        options: as for :func:`fastws.open_stream`, without ``limit``.
+
+    Raises:
+        InvalidURI: the URL cannot be understood; also a ``ValueError``.
+        InvalidProxy: nor can the proxy; also a ``ValueError``.
+        ValueError: ``name`` is a path.
+
+    On start, ``ListenError`` is raised where there can be no such socket.
+    """
+    name = f".s.PGSQL.{port}" if name is None else name
+    if not name or os.path.basename(name) != name or name in (".", ".."):
+        raise ValueError(f"{name!r} is no name of a file")
+    return Forward(Way(url, **options), name)

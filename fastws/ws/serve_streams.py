@@ -1,0 +1,246 @@
+"""``fastws.serve_streams``: servers whose WebSockets are byte streams."""
+
+import asyncio
+import logging
+import socket
+import ssl as tls
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Sequence,
+)
+from functools import partial
+from typing import Any, TypeAlias
+
+from fastws._consts import CLOSE_GOING_AWAY, LINGER, Side
+from fastws.net.ends import CopyOptions
+from fastws.net.websocket import Peer, WebSocketStream
+from fastws.wire import announce
+from fastws.wire.handshake import accept_key
+from fastws.ws.heads import HeadersLike, pairs_of, response_of
+from fastws.ws.opening import Opening
+from fastws.ws.serve import Hook, Select, Serve, Server
+from fastws.ws.serve import _listen as address_of
+from fastws.ws.stream import LIMIT, Stream
+from fastws.ws.transport import WebSocketTransport, stream_options
+
+logger = logging.getLogger("fastws.ws")
+
+StreamHandler: TypeAlias = Callable[[Stream], Awaitable[object]]
+"""Called with each stream; when it returns, the stream is closed."""
+
+
+class StreamServer(Server):
+    """Runs a handler for every stream; made by :func:`serve_streams`.
+
+    Attributes:
+        streams: those that are not gone.
+    """
+
+    def __init__(
+        self,
+        handler: StreamHandler,
+        headers: list[tuple[str, str]],
+        process_request: Hook | None,
+        select_subprotocol: Select | None,
+        *,
+        options: CopyOptions,
+        limit: int,
+        announces: bool,
+    ) -> None:
+        hooks = process_request, select_subprotocol
+        super().__init__(handler, None, headers, *hooks)  # type: ignore[arg-type]
+        self.streams: set[Stream] = set()
+        self._serve: StreamHandler = handler
+        self._options = options
+        self._limit = limit
+        self._announces = announces
+
+    def accept(self, opening: Opening) -> Any:
+        """The request is a WebSocket's: answer it, and run the handler."""
+        super().accept(opening)
+        peer, offer = Peer.STRANGER, None
+        if self._announces:
+            offer = announce.parse_offer(opening.head.get_all(announce.HEADER))
+        if offer is not None and offer.name == "tcp":
+            peer = Peer.UNCONFIRMED
+            field = announce.HEADER, announce.format_answer(offer)
+            opening.headers = [*opening.headers, field]
+        details = self._details(opening)
+        base, loop = opening.detach(), asyncio.get_running_loop()
+        stream = Stream(
+            WebSocketStream(
+                base.transport,
+                base.kind,
+                base.hold,
+                side=Side.SERVER,
+                peer=peer,
+                opened_at=loop.time(),
+            ),
+            self._options,
+            details,
+            limit=self._limit,
+            on_end=self._left,
+        )
+        self.streams.add(stream)
+        task = loop.create_task(self._run_stream(stream))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._over, stream))
+
+    def _details(self, opening: Opening) -> dict[str, Any]:
+        assert opening.upgrade is not None
+        fields = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Accept", accept_key(opening.upgrade.key)),
+        ]
+        if opening.subprotocol is not None:
+            fields.append(("Sec-WebSocket-Protocol", opening.subprotocol))
+        fields += opening.headers
+        return {
+            "peername": opening.remote_address,
+            "request": self.connection_of(opening).request,
+            "response": response_of(101, "Switching Protocols", fields),
+            "subprotocol": opening.subprotocol,
+        }
+
+    def _left(self, transport: WebSocketTransport) -> None:
+        self._below.left()
+
+    def _over(self, stream: Stream, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.streams.discard(stream)
+
+    async def _run_stream(self, stream: Stream) -> None:
+        """One line for a handler that fails; none for a peer that went away."""
+        try:
+            await self._serve(stream)
+            stream.close()
+            await stream.wait_closed()
+        except ConnectionError as exc:
+            logger.debug("stream ended: %s", exc)
+            stream.abort()
+        except Exception as exc:
+            logger.error(
+                "WebSocket handler failed: %s: %s",
+                type(exc).__name__,
+                exc,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
+            )
+            stream.abort()
+        except BaseException:
+            stream.abort()
+            raise
+
+    def close(
+        self,
+        close_connections: bool = True,
+        code: int = CLOSE_GOING_AWAY,
+        reason: str = "",
+    ) -> None:
+        """Stop accepting, and end the streams.
+
+        Args:
+            close_connections: ``False`` lets them run on.
+            code: of the Close that each peer gets; handlers get a ``StreamReset``.
+            reason: likewise.
+        """
+        self._below.close(code, reason)
+        if close_connections:
+            for stream in list(self.streams):
+                stream.transport.go_away(code, reason or "the server closes")
+
+    async def __aexit__(self, *args: object) -> None:
+        try:
+            await super().__aexit__(*args)
+        except asyncio.CancelledError:
+            for stream in list(self.streams):
+                stream.transport.task.cancel()
+            raise
+
+
+class ServeStreams(Serve):
+    """A server to be started: ``async with`` or ``await``."""
+
+    _server: StreamServer
+
+    def __await__(self) -> Generator[Any, None, StreamServer]:
+        return self._start_streams().__await__()
+
+    async def _start_streams(self) -> StreamServer:
+        await self._start()
+        return self._server
+
+    async def __aenter__(self) -> StreamServer:
+        return await self._start_streams()
+
+
+def serve_streams(
+    handler: StreamHandler,
+    host: str | socket.socket | Iterable[str | socket.socket] | None = None,
+    port: int | None = None,
+    *,
+    origins: Collection[str | None] | None = None,
+    subprotocols: Sequence[str] | None = None,
+    select_subprotocol: Select | None = None,
+    additional_headers: HeadersLike | None = None,
+    process_request: Hook | None = None,
+    ssl: tls.SSLContext | None = None,
+    open_timeout: float = 10.0,
+    announce: bool = True,
+    limit: int = LIMIT,
+    linger: float = LINGER,
+    **options: Any,
+) -> ServeStreams:
+    """Listen, and run ``handler`` for every WebSocket, as a byte stream.
+
+    Args:
+        handler: a coroutine function; gets a :class:`fastws.Stream`. When it returns,
+            its stream is closed in order; when it raises, the stream is reset, and
+            there is one line in the log.
+        host: as for :func:`fastws.serve`.
+        port: likewise.
+        origins: likewise.
+        subprotocols: likewise.
+        select_subprotocol: likewise.
+        additional_headers: likewise.
+        process_request: likewise.
+        ssl: a server context, for wss.
+        open_timeout: seconds for the opening handshake, hooks included.
+        announce: ``False``: clients do not learn that this is fastws, and no stream
+            has a half-close.
+        limit: as for :func:`fastws.open_stream`.
+        linger: as for :func:`fastws.ws.transport.stream_options`.
+        options: ``max_connections`` and ``backlog`` as for
+            :func:`fastws.serve_callbacks`, and the limits of
+            :func:`fastws.ws.transport.stream_options`.
+
+    Raises:
+        ValueError: host and port make no sense.
+
+    On start, ``ValueError`` is raised for an address that cannot be understood, and
+    ``ListenError`` for one that cannot be listened on.
+    """
+    names = {"max_connections", "backlog"} & options.keys()
+    below: dict[str, Any] = {name: options.pop(name) for name in names}
+    server = StreamServer(
+        handler,
+        pairs_of(additional_headers),
+        process_request,
+        select_subprotocol,
+        options=stream_options(linger=linger, **options),
+        limit=limit,
+        announces=announce,
+    )
+    below.update(
+        ssl=ssl,
+        origins=origins,
+        subprotocols=tuple(subprotocols or ()),
+        open_timeout=open_timeout,
+        linger=linger,
+    )
+    listen = address_of(host, port)
+    return ServeStreams(server, listen, process_request is not None, below)
