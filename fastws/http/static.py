@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import time
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -44,7 +45,6 @@ _TYPES = {
     ".woff": "font/woff",
     ".woff2": "font/woff2",
 }
-_known = mimetypes.MimeTypes()
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = tuple("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())
 _TEXTUAL = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
@@ -177,12 +177,18 @@ def parse_path(path: str) -> list[str] | None:
     return names
 
 
+@cache
+def _known() -> mimetypes.MimeTypes:
+    """The types that Python and the system know: 1 000 lines, read when needed."""
+    return mimetypes.MimeTypes()
+
+
 def type_of(name: str) -> str:
     """The media type of a file, by its name."""
     ending = os.path.splitext(name)[1].lower()
     kind = _TYPES.get(ending)
     if kind is None:
-        kind, encoding = _known.guess_type(name)
+        kind, encoding = _known().guess_type(name)
         if encoding is not None:
             kind = f"application/{encoding}"
     if kind is None:
