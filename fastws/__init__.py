@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastws._version import __version__
 
 if TYPE_CHECKING:
+    from fastws import asgi as asgi
     from fastws import testing as testing
     from fastws._backend import BACKEND, FrameDecoder, Side
     from fastws.config.endpoint import ConnectTo, Listen, Target, WsUrl
@@ -38,18 +39,32 @@ if TYPE_CHECKING:
         PayloadTooBig,
         ProtocolError,
         RemoteProtocolError,
+        StreamReset,
         WebSocketException,
     )
+    from fastws.net.copy import CopyResult
     from fastws.wire.deflate import Deflate
     from fastws.ws.connect import ClientConnection, connect
-    from fastws.ws.connection import Connection, State
+    from fastws.ws.connection import Connection
+    from fastws.ws.facts import State
+    from fastws.ws.forward import forward
     from fastws.ws.heads import Headers, Request, Response
+    from fastws.ws.join import copy_bidirectional
     from fastws.ws.open import open_websocket
+    from fastws.ws.open_stream import open_stream, open_transport
     from fastws.ws.protocol import WebSocket
     from fastws.ws.serve import Server, ServerConnection, serve
+    from fastws.ws.serve_streams import StreamServer, serve_streams
     from fastws.ws.server import serve_callbacks
+    from fastws.ws.stream import Stream
 
 _HOMES = {
+    "fastws.net.copy": ("CopyResult",),
+    "fastws.ws.forward": ("forward",),
+    "fastws.ws.join": ("copy_bidirectional",),
+    "fastws.ws.open_stream": ("open_stream", "open_transport"),
+    "fastws.ws.serve_streams": ("StreamServer", "serve_streams"),
+    "fastws.ws.stream": ("Stream",),
     "fastws._backend": ("BACKEND", "FrameDecoder", "Side"),
     "fastws.config.endpoint": ("ConnectTo", "Listen", "Target", "WsUrl"),
     "fastws.config.forward": ("ForwardProxy",),
@@ -77,10 +92,12 @@ _HOMES = {
         "PayloadTooBig",
         "ProtocolError",
         "RemoteProtocolError",
+        "StreamReset",
         "WebSocketException",
     ),
     "fastws.ws.connect": ("ClientConnection", "connect"),
-    "fastws.ws.connection": ("Connection", "State"),
+    "fastws.ws.connection": ("Connection",),
+    "fastws.ws.facts": ("State",),
     "fastws.ws.heads": ("Headers", "Request", "Response"),
     "fastws.wire.deflate": ("Deflate",),
     "fastws.ws.open": ("open_websocket",),
@@ -89,7 +106,7 @@ _HOMES = {
     "fastws.ws.server": ("serve_callbacks",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = frozenset({"app", "exceptions", "testing"})
+_SUBMODULES = frozenset({"app", "asgi", "exceptions", "testing"})
 
 __all__ = [
     "BACKEND",
@@ -101,6 +118,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "CopyResult",
     "Deflate",
     "Denied",
     "DialError",
@@ -129,6 +147,9 @@ __all__ = [
     "ServerConnection",
     "Side",
     "State",
+    "Stream",
+    "StreamReset",
+    "StreamServer",
     "Target",
     "TcpToWs",
     "WebSocket",
@@ -137,9 +158,14 @@ __all__ = [
     "WsUrl",
     "__version__",
     "connect",
+    "copy_bidirectional",
+    "forward",
+    "open_stream",
+    "open_transport",
     "open_websocket",
     "serve",
     "serve_callbacks",
+    "serve_streams",
 ]
 
 

@@ -17,6 +17,7 @@ PUBLIC = {
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "CopyResult",
     "Deflate",
     "Denied",
     "DialError",
@@ -45,6 +46,9 @@ PUBLIC = {
     "ServerConnection",
     "Side",
     "State",
+    "Stream",
+    "StreamReset",
+    "StreamServer",
     "Target",
     "TcpToWs",
     "WebSocket",
@@ -53,9 +57,14 @@ PUBLIC = {
     "WsUrl",
     "__version__",
     "connect",
+    "copy_bidirectional",
+    "forward",
+    "open_stream",
+    "open_transport",
     "open_websocket",
     "serve",
     "serve_callbacks",
+    "serve_streams",
 }
 
 
@@ -82,7 +91,7 @@ def test_backend_is_one_of_the_twins() -> None:
 def test_errors_share_one_base() -> None:
     errors = [getattr(fastws, name) for name in fastws.__all__]
     errors = [e for e in errors if isinstance(e, type) and issubclass(e, Exception)]
-    assert len(errors) == 22
+    assert len(errors) == 23
     assert all(issubclass(error, fastws.FastwsError) for error in errors)
 
 
