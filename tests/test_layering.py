@@ -163,6 +163,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "server",
             "heads",
             "fragments",
+            "facts",
             "connection",
             "broadcast",
             "redirect",

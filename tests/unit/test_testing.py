@@ -15,7 +15,7 @@ from fastws.exceptions import (
 from fastws.net.backoff import Backoff
 from fastws.testing import MemoryServer, link_of, pair, serving
 from fastws.wire.frames import Close
-from fastws.ws.connection import State
+from fastws.ws.facts import State
 from fastws.ws.serve import ServerConnection
 from tests.support.coroutines import echo
 from tests.support.servers import both_loops, open_sockets, run_on

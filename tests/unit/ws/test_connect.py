@@ -19,7 +19,7 @@ from fastws.exceptions import (
 )
 from fastws.net.backoff import Backoff
 from fastws.ws.connect import connect
-from fastws.ws.connection import State
+from fastws.ws.facts import State
 from fastws.ws.heads import Request
 from fastws.ws.serve import ServerConnection, serve
 from tests.support.certs import certs, plain_client_context, plain_server_context

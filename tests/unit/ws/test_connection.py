@@ -15,7 +15,7 @@ from fastws.exceptions import (
 )
 from fastws.wire.frames import Close
 from fastws.ws.connect import connect
-from fastws.ws.connection import State
+from fastws.ws.facts import State
 from fastws.ws.serve import serve
 from tests.support.coroutines import echo, pair, serving
 from tests.support.peers import BINARY, TEXT
