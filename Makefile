@@ -45,7 +45,7 @@ test: export FASTWS_REQUIRE_SPEEDUPS = 1
 test: $(VENV)/.built $(VENV)/.test $(VENV)/.node ## build, then run the test suite on both twins
 	@$(BIN)/python -m compileall -q fastws # else each process might do it anew
 	$(BIN)/python -m pytest $(QUICK)
-	FASTWS_PURE=1 $(BIN)/python -m pytest $(QUICK) tests/unit tests/parity tests/property
+	FASTWS_PURE=1 $(BIN)/python -m pytest $(QUICK) tests/unit tests/parity tests/property tests/conformance
 	FASTWS_PURE=1 FASTWS_LOOP=asyncio $(BIN)/python -m pytest $(QUICK) tests/e2e
 
 test-slow: export FASTWS_REQUIRE_SPEEDUPS = 1

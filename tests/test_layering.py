@@ -102,12 +102,14 @@ LAYERS: list[dict[str, list[str]]] = [
             "ends",
             "keepalive",
             "websocket",
+            "pool_parts",
             "pool_end",
             "upgrade",
             "messages",
             "arrived",
             "copy",
             "detour",
+            "replay",
             "pool_udp",
             "pooled",
             "ageing",
@@ -156,6 +158,7 @@ LAYERS: list[dict[str, list[str]]] = [
     {
         "ws": [
             "limits",
+            "memory",
             "protocol",
             "handler",
             "open",
@@ -321,7 +324,8 @@ def test_imports_respect_reservations(module: str) -> None:
     used = internal(module)
     if layer in WITHOUT_CONFIG:
         config = {name for name in used if name.startswith("fastws.config")}
-        assert config <= ({"fastws.config.endpoint"} if layer == "ws" else set())
+        allowed = {"fastws.config.endpoint", "fastws.config.proxy"}
+        assert config <= (allowed if layer == "ws" else set())
     if layer == "config":
         allowed = BASE | {name for name in used if name.startswith("fastws.config")}
         assert used <= allowed

@@ -72,7 +72,7 @@ class Connection(Facts):
     def on_open(self, ws: WebSocket) -> None:
         """The opening handshake is done."""
         self._ws = ws
-        ws.copies = True
+        ws.copies, ws.unread = True, self._queue
 
     def on_message(self, payload: Data, opcode: int, final: bool) -> None:
         """A message has come."""
@@ -173,10 +173,8 @@ class Connection(Facts):
 
     @overload
     def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
-
     @overload
     def recv_streaming(self, decode: Literal[False]) -> AsyncIterator[bytes]: ...
-
     @overload
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]: ...
 
@@ -240,6 +238,8 @@ class Connection(Facts):
     async def _wait_message(self) -> None:
         if self._gone.is_set():
             raise self._closed()
+        if self._ws.failure is not None:
+            self._ws.fail_now()
         getter = self._getter = self._loop.create_future()
         try:
             await getter

@@ -13,18 +13,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fastws import _consts
-from fastws._backend import MessageEnd, MessagePool
+from fastws._backend import MessageEnd
 from fastws._consts import CLOSE_ABNORMAL, OP_CLOSE, OP_PING, Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
-from fastws.net.copy import is_uvloop
 from fastws.net.ends import describe_loss, needs_rereads
 from fastws.net.keepalive import after_ping
 from fastws.net.stream import Kind
-from fastws.net.sweep import forget_closed, sweep_of
+from fastws.net.sweep import sweep_of
 from fastws.typing import BytesLike, Codec
 from fastws.wire.frames import Close, encode_control
 from fastws.ws.limits import DEFAULTS, Options
+from fastws.ws.memory import pool_of
 
 logger = logging.getLogger("fastws.ws")
 
@@ -58,6 +58,9 @@ class WebSocket(_Base):
         close_rcvd: the peer's Close, or ``None``.
         close_rcvd_then_sent: which came first, when there are both.
         error: what ended the connection, if not a Close.
+        unread: messages that the handler has put aside; while there are any, the Close
+            for a later mistake of the peer waits, half the closing time-out at most.
+        failure: that Close, or ``None``.
         remote_address: the peer's.
         pinged_at: clock (``perf_counter``) of the last keepalive ping, 0 before it.
         due: loop time of the next look at the clock (for the sweep).
@@ -80,6 +83,7 @@ class WebSocket(_Base):
         "close_sent",
         "due",
         "error",
+        "failure",
         "handler",
         "kind",
         "loop",
@@ -88,6 +92,7 @@ class WebSocket(_Base):
         "pinged_at",
         "remote_address",
         "subprotocol",
+        "unread",
     )
 
     def __init__(
@@ -110,6 +115,8 @@ class WebSocket(_Base):
         self.close_rcvd: Close | None = None
         self.close_rcvd_then_sent = False
         self.error: Exception | None = None
+        self.unread: Any = ()
+        self.failure: Close | None = None
         self.due = _NEVER
         self._on_lost: Callable[[WebSocket], None] | None = None
         self._reason = ""
@@ -246,7 +253,9 @@ class WebSocket(_Base):
         Raises:
             LocalProtocolError: code or reason must not be sent.
         """
-        if self.is_open:
+        if self.failure is not None:
+            self.fail_now()
+        elif self.is_open:
             self._send_close(Close(code, reason))
 
     def abort(self) -> None:
@@ -289,7 +298,19 @@ class WebSocket(_Base):
     def protocol_error(self, error: RemoteProtocolError) -> None:
         code = error.close_code or _consts.CLOSE_PROTOCOL_ERROR
         self.error = error
-        self._fail_connection(code, error.reason)
+        self.is_discarding = True
+        if not (self.unread and self.is_open and not self._deadline):
+            self._fail_connection(code, error.reason)
+            return
+        self.failure = Close(code, error.reason)
+        half = (self.options.close_timeout or _NEVER) / 2
+        self.due = self._deadline = self.loop.time() + half
+
+    def fail_now(self) -> None:
+        """All that came before a mistake of the peer has had its answers."""
+        close, self.failure = self.failure, None
+        if close is not None:
+            self._fail_connection(close.code, close.reason)
 
     def handler_failed(self, exc: Exception) -> None:
         """One line, no more: the connection ends, the others go on."""
@@ -417,7 +438,7 @@ class WebSocket(_Base):
             return
         if self._deadline:
             if now >= self._deadline:
-                self._cut("no Close in answer")
+                self.fail_now() if self.failure else self._cut("no Close in answer")
             return
         if not self.is_reading and sockopt.poll_dead(self._poll_fd) == "reset":
             self._read_on()  # the transport finds out
@@ -467,20 +488,3 @@ class WebSocket(_Base):
         limit = options.ping_interval + options.ping_timeout
         long_asked = now - self._unanswered_at >= options.ping_timeout / 2
         return long_asked and info.last_ack_recv > limit
-
-
-_pools: dict[asyncio.AbstractEventLoop, MessagePool] = {}
-
-
-def pool_of(loop: asyncio.AbstractEventLoop) -> MessagePool:
-    """The memory of ``loop``, made at its first use.
-
-    Transports that read in the background, as on Windows, need one each.
-    """
-    if sys.platform == "win32":
-        return MessagePool()
-    pool = _pools.get(loop)
-    if pool is None:
-        forget_closed(_pools)
-        pool = _pools[loop] = MessagePool(loop.call_soon if is_uvloop(loop) else None)
-    return pool

@@ -31,6 +31,7 @@ class Frame(NamedTuple):
     payload: bytes
     fin: bool = True
     masked: bool = False
+    rsv: int = 0
 
     @property
     def code(self) -> int:
@@ -144,8 +145,9 @@ class Reader:
         key = self.take(4) if second & 128 else b""
         payload = self.take(size)
         if key:
-            payload = bytes(b ^ key[i & 3] for i, b in enumerate(payload))
-        return Frame(first & 15, payload, bool(first & 128), bool(key))
+            mask = int.from_bytes((key * (size // 4 + 1))[:size], "big")
+            payload = (int.from_bytes(payload, "big") ^ mask).to_bytes(size, "big")
+        return Frame(first & 15, payload, bool(first & 128), bool(key), first >> 4 & 7)
 
     def message(
         self, count: int, on_ping: Callable[[Frame], None] | None = None
