@@ -17,7 +17,7 @@ from fastws.net.dial import open_stream
 from fastws.net.stream import ByteStream, Hold, Kind, kind_of
 from fastws.ws.pipe import PipeTransport
 from fastws.ws.stream import Stream
-from fastws.ws.transport import stream_options
+from fastws.ws.transport import MovedStream, WebSocketTransport, stream_options
 
 Joinable: TypeAlias = (
     Stream
@@ -43,16 +43,27 @@ class Taken:
         self.stream = stream
         self._old = old
 
+    def last_look(self) -> ByteStream:
+        """What the pump gets now: a WebSocket itself, where that is possible."""
+        transport, hold = self.stream.transport, self.stream.hold
+        if isinstance(transport, WebSocketTransport) and transport.can_move():
+            self.stream = MovedStream(transport, hold.leftover)
+        return self.stream
+
+    @property
+    def counted(self) -> int:
+        """Bytes in the pump's count that were read before."""
+        stream = self.stream
+        return stream.counted if isinstance(stream, MovedStream) else 0
+
     def over(self) -> None:
         """The transport is gone: its first protocol hears of it, and of it only."""
         old, self._old = self._old, None
         if old is not None:
             old.connection_lost(None)
-
-    def reset(self) -> None:
-        """Nothing comes of it."""
-        self.stream.transport.abort()
-        self.over()
+        transport = self.stream.transport
+        if isinstance(transport, WebSocketTransport) and transport.has_moved:
+            transport.over()
 
 
 async def copy_bidirectional(a: Joinable, b: Joinable, **limits: Any) -> CopyResult:
@@ -90,7 +101,10 @@ async def copy_bidirectional(a: Joinable, b: Joinable, **limits: Any) -> CopyRes
         for take in takes:
             taken.append(await take())
         first, second = taken
-        return await pump(first.stream, second.stream, options)
+        result = await pump(first.last_look(), second.last_look(), options)
+        return result._replace(
+            a_to_b=result.a_to_b - first.counted, b_to_a=result.b_to_a - second.counted
+        )
     except BaseException:
         for end in taken:
             end.stream.transport.abort()

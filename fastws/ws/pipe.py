@@ -391,6 +391,21 @@ class PipeTransport(asyncio.Transport):
         """The pump is the user now: it must not be called from within itself."""
         self._is_deferring = True
 
+    @property
+    def is_plain(self) -> bool:
+        """Nothing waits to be sent, and neither direction has ended."""
+        has_ended = self._has_eof or self._eof_wanted or self._is_closing
+        return not (has_ended or self._outgoing or self._end is not None)
+
+    def leave(self) -> bytes:
+        """Give what was not delivered away; the protocol hears nothing more."""
+        data = b"".join(self._incoming)
+        self._incoming.clear()
+        self.held = 0
+        self._is_closing = self._is_lost = True
+        self.pump_side.cut(None)
+        return data
+
     # -- reading, closing --------------------------------------------------------------
 
     def is_reading(self) -> bool:

@@ -14,9 +14,27 @@ from fastws import _consts
 from fastws.exceptions import StreamReset
 from fastws.net.copy import Copy
 from fastws.net.ends import CopyOptions
-from fastws.net.stream import ByteStream, Kind
+from fastws.net.stream import AttachedStream, ByteStream, Hold, Kind
 from fastws.net.websocket import Peer, WebSocketEnd, WebSocketStream
 from fastws.ws.pipe import HELD, PipeTransport
+
+_FRAME = 512  # bytes; no max_message is too small for that
+
+
+class _Gone:
+    """What stands in a copy for an end that went to another one: it says nothing."""
+
+    __slots__ = ()
+    eof_in = eof_out = lost = True
+    resetting = is_stuck = is_reading = False
+    stuck_at = 0.0
+    payload_in = payload_out = 0
+
+    def nothing(self, *args: object, **options: object) -> None:
+        """Nobody is there."""
+
+    send_eof = send_reset = send_going_away = tick = abort = detach = nothing
+    start = resume = nothing
 
 
 class WebSocketTransport(PipeTransport):
@@ -36,6 +54,12 @@ class WebSocketTransport(PipeTransport):
         options: of the copy behind it.
         extra: for :meth:`get_extra_info`.
         on_end: called when nothing of the WebSocket is left.
+
+    Attributes:
+        copy: what the WebSocket belongs to.
+        has_moved: that is somebody else's copy.
+        end: the pump's end of it.
+        task: waits for the end of that copy.
     """
 
     def __init__(
@@ -51,48 +75,68 @@ class WebSocketTransport(PipeTransport):
         self._details = extra
         self._on_end = on_end
         self._close_payload = 0
+        self.has_moved = False
         protocol.connection_made(self)
         inner = ByteStream(self.pump_side, Kind.STREAM, self.pump_side.protocol)
         self.copy = Copy(stream, inner, options)
         self.copy.b.read_limit = HELD
         self.copy.start(stream, inner)
+        assert isinstance(self.copy.a, WebSocketEnd)
+        self.end = self.copy.a
         self.task = self.loop.create_task(self._wait())
 
     def __repr__(self) -> str:
         state = "closing" if self.is_closing() else "open"
         return f"<{type(self).__name__} {state} {self.get_extra_info('peername')}>"
 
-    @property
-    def end(self) -> WebSocketEnd:
-        """The pump's end of the WebSocket."""
-        end = self.copy.a
-        assert isinstance(end, WebSocketEnd)
-        return end
-
     async def _wait(self) -> None:
-        """Until the WebSocket is gone; cancelled, it is reset."""
+        """Until the WebSocket is gone, or has moved; cancelled, it is reset."""
+        copy = self.copy
         exc: Exception | None = StreamReset("cancelled")
         try:
-            result = await self.copy.done
+            result = await copy.done
             exc = None if result.is_clean else self.error()
         finally:
-            self.copy.release()
-            self.finish(exc)
-            if self._on_end is not None:
-                self._on_end(self)
+            copy.release()
+            if self.copy is copy:
+                self.finish(exc)
+                self.over()
+
+    def over(self) -> None:
+        """Nothing is left of the WebSocket."""
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(self)
+
+    # -- leaving the pipe --------------------------------------------------------------
+
+    def can_move(self) -> bool:
+        """Both directions are open, and nothing waits to be sent."""
+        end = self.end
+        is_open = not (end.eof_in or end.eof_out or end.close_sent or end.lost)
+        return is_open and self.is_plain and self.copy.a is end
+
+    def move(self, owner: Copy) -> bytes:
+        """Let ``owner`` have the WebSocket; what came and was not read is returned.
+
+        The protocol hears nothing more.
+        """
+        end, old = self.end, self.copy
+        self.copy, self.has_moved = owner, True
+        end.unlink()
+        end.pause()
+        end.owner = owner
+        old.part(end, _Gone())
+        return self.leave()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "sslcontext" or (name == "socket" and self._is_deferring):
             return default
         if name == "is_fastws":
-            return self._is_fastws()
+            return self.end.who is Peer.FASTWS
         if name in self._details:
             return self._details[name]
         return self._below.get_extra_info(name, default)
-
-    def _is_fastws(self) -> bool:
-        end = self.copy.a
-        return isinstance(end, WebSocketEnd) and end.who is Peer.FASTWS
 
     def go_away(self, code: int, reason: str) -> None:
         """End this ourselves: a Close to the peer, a reset to the protocol."""
@@ -103,9 +147,7 @@ class WebSocketTransport(PipeTransport):
 
     def error(self) -> Exception:
         reason = self.copy.reason.removeprefix("a: ").removeprefix("b: ")
-        end = self.copy.a
-        code = end.close_received if isinstance(end, WebSocketEnd) else 0
-        return StreamReset(reason or "reset", code or None)
+        return StreamReset(reason or "reset", self.end.close_received or None)
 
     @property
     def linger(self) -> float:
@@ -134,6 +176,40 @@ class WebSocketTransport(PipeTransport):
         end = self.copy.a
         if not end.lost and end.transport.get_write_buffer_size():
             end.abort()
+
+
+class MovedStream(AttachedStream):
+    """A WebSocket that leaves its transport for another end: no pipe between them.
+
+    Args:
+        transport: that can move.
+        early: bytes that came first.
+
+    Attributes:
+        counted: payload that the end had read before, and what came first is not in.
+    """
+
+    __slots__ = ("_early", "_pipe", "counted")
+
+    def __init__(self, transport: WebSocketTransport, early: bytes) -> None:
+        super().__init__(transport, Kind.STREAM, Hold())
+        self._pipe = transport
+        self._early = early
+        self.counted = 0
+
+    def join(self, owner: Copy) -> WebSocketEnd:
+        """Its end, paused."""
+        end = self._pipe.end
+        self._early += self._pipe.move(owner)
+        self.counted = int(end.payload_in) - len(self._early)
+        return end
+
+    def joined(self) -> None:
+        """Send on what came first, in frames of the usual size."""
+        end = self._pipe.end
+        other, data = end.owner.other(end), self._early
+        for start in range(0, len(data), _FRAME):
+            other.send_bytes(data[start : start + _FRAME])
 
 
 def stream_options(
