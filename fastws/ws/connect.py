@@ -4,30 +4,43 @@ Source: RFC 6455 section 4.1. Names and meanings are those of ``websockets``.
 """
 
 import asyncio
+import base64
+import logging
+import os
+import socket
 import ssl as tls
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, Unpack
+from urllib.parse import unquote
 
 from fastws._consts import Side
 from fastws.config.endpoint import WsUrl
+from fastws.config.proxy import ProxyUrl, proxy_from_environment
 from fastws.exceptions import (
+    ConfigError,
     Denied,
     DialError,
     DialTimeout,
+    InvalidHandshake,
     InvalidMessage,
     InvalidProxy,
     InvalidStatus,
     InvalidURI,
     OpenTimeout,
     RemoteProtocolError,
+    SecurityError,
     Unsupported,
 )
 from fastws.net.backoff import Backoff
 from fastws.net.dial import Dialer
+from fastws.net.upgrade import NO_HEAD
 from fastws.wire.deflate import Deflate
 from fastws.wire.head import Head
 from fastws.ws.connection import Connection
+from fastws.ws.facts import LoggerLike
 from fastws.ws.heads import (
+    PRODUCT,
     Headers,
     HeadersLike,
     Request,
@@ -35,11 +48,25 @@ from fastws.ws.heads import (
     pairs_of,
     response_of,
 )
-from fastws.ws.limits import MaxQueue, Options, water_marks
+from fastws.ws.limits import (
+    NO_LIMIT,
+    Limits,
+    MaxQueue,
+    Options,
+    plain_limits,
+    water_marks,
+)
 from fastws.ws.open import confirm_codec, make_dialer, shake_hands, start_client
 from fastws.ws.protocol import WebSocket
+from fastws.ws.redirect import (
+    MAX_REDIRECTS,
+    is_same_origin,
+    redirect_of,
+    without_credentials,
+)
 
-_NO_LIMIT = 86400.0  # seconds of an open_timeout that is None
+logger = logging.getLogger("fastws.ws")
+
 _PASSING = (500, 502, 503, 504)
 
 
@@ -68,50 +95,64 @@ class ClientConnection(Connection):
 def process_exception(exc: Exception) -> Exception | None:
     """Whether a reconnecting client tries again: ``None``; else what it raises.
 
-    Failures to connect and the statuses 500, 502, 503 and 504 pass.
+    Failures to connect, servers that close instead of an answer and the statuses
+    500, 502, 503 and 504 pass.
     """
     if isinstance(exc, InvalidStatus):
         return None if exc.status in _PASSING else exc
-    if isinstance(exc, DialError) and not isinstance(exc, Denied | Unsupported):
+    if isinstance(exc, InvalidMessage) and isinstance(exc.__cause__, EOFError):
+        return None
+    if isinstance(exc, OSError) and not isinstance(exc, Denied | Unsupported):
         return None
     return exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """Arguments of :func:`connect`."""
+
+    options: Options
+    dialing: dict[str, Any]
+    origin: str | None
+    subprotocols: Sequence[str]
+    headers: list[tuple[str, str]]
+    deflate: Deflate | None
+    max_queue: MaxQueue
+    timeout: float | None
+    process_exception: Callable[[Exception], Exception | None]
+    delays: Callable[[], Iterator[float]] | None
+    logger: LoggerLike
+    create_connection: Callable[[Request, MaxQueue], ClientConnection]
+
+
+class _DialOptions(TypedDict, total=False):
+    ssl: tls.SSLContext | Literal[True] | None
+    server_hostname: str | None
+    host: str | None
+    port: int | None
+    sock: socket.socket | None
+    unix: str | os.PathLike[str] | None
+
+
+class _Options(_DialOptions, Limits, total=False):
+    """What a way out and a connection may be limited to, by name."""
 
 
 class Connect:
     """A way to open one WebSocket, or one after the other; see :func:`connect`."""
 
-    def __init__(
-        self,
-        url: WsUrl,
-        dialer: Dialer,
-        options: Options,
-        *,
-        origin: str | None,
-        subprotocols: Sequence[str],
-        headers: list[tuple[str, str]],
-        deflate: Deflate | None,
-        max_queue: MaxQueue,
-        open_timeout: float | None,
-        process_exception: Callable[[Exception], Exception | None],
-        backoff: Backoff,
-    ) -> None:
+    def __init__(self, url: WsUrl, settings: _Settings) -> None:
         self._url = url
-        self._dialer = dialer
-        self._options = options
-        self._origin = origin
-        self._subprotocols = subprotocols
-        self._headers = headers
-        self._deflate = deflate
-        self._max_queue = max_queue
-        self._timeout = open_timeout
-        self._process_exception = process_exception
-        self._backoff = backoff
+        self._settings = settings
+        self._dialer = _dialer_of(url, settings.dialing)
         self._connection: ClientConnection | None = None
 
     def __await__(self) -> Generator[Any, None, ClientConnection]:
         return self._open().__await__()
 
     async def __aenter__(self) -> ClientConnection:
+        if self._connection is not None:
+            raise RuntimeError("connect() is in use: call it once for each block")
         self._connection = await self._open()
         return self._connection
 
@@ -120,63 +161,123 @@ class Connect:
         if connection is not None:
             await connection.__aexit__(kind, exc, traceback)
 
+    # -- one after the other -------------------------------------------------------
+
     async def __aiter__(self) -> AsyncIterator[ClientConnection]:
         """Connect again whenever a connection has ended or could not be made."""
         loop = asyncio.get_running_loop()
+        backoff, delays = Backoff(), self._delays()
         while True:
-            lasted = 0.0
+            lasted, failed = 0.0, None
             try:
                 connection = await self._open()
             except Exception as exc:
-                failure = self._process_exception(exc)
-                if failure is exc:
-                    raise
-                if failure is not None:
-                    raise failure from exc
+                failed = exc
+                self._judge(exc)
             else:
                 since = loop.time()
                 async with connection:
                     yield connection
                 lasted = loop.time() - since
-            await asyncio.sleep(self._backoff.next_delay(lasted))
+                delays = self._delays()
+            if delays is None:
+                delay = backoff.next_delay(lasted)
+            else:
+                delay = 0.0 if failed is None else next(delays)
+            if failed is not None:
+                self._settings.logger.info(
+                    "connect failed; reconnecting in %.1f seconds: %s", delay, failed
+                )
+            await asyncio.sleep(delay)
+
+    def _delays(self) -> Iterator[float] | None:
+        delays = self._settings.delays
+        return None if delays is None else delays()
+
+    def _judge(self, exc: Exception) -> None:
+        """Raise unless it passes."""
+        try:
+            failure = self._settings.process_exception(exc)
+        except Exception as raised:
+            failure = raised
+        if failure is exc:
+            raise exc
+        if failure is not None:
+            raise failure from exc
+
+    # -- one -----------------------------------------------------------------------
 
     async def _open(self) -> ClientConnection:
+        timeout = self._settings.timeout
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._shake_hands()
-        except InvalidStatus as error:
-            error.response = response_of(
-                error.status, error.reason, error.fields, error.body
-            )
+            async with asyncio.timeout(timeout):
+                return await self._follow()
+        except InvalidHandshake:
             raise
         except RemoteProtocolError as error:
-            raise InvalidMessage(error.reason) from error
+            is_end = error.reason == NO_HEAD
+            cause = EOFError(error.reason) if is_end else error
+            raise InvalidMessage(error.reason) from cause
         except DialTimeout as error:
             raise OpenTimeout(str(error)) from error
+        except DialError:
+            raise
         except TimeoutError as error:
-            raise OpenTimeout(f"not open within {self._timeout:g} s") from error
+            raise OpenTimeout(f"not open within {timeout:g} s") from error
 
-    async def _shake_hands(self) -> ClientConnection:
-        url = self._url
-        limit = _NO_LIMIT if self._timeout is None else self._timeout
-        deflate = self._deflate
+    async def _follow(self) -> ClientConnection:
+        """Shake hands with the server, or with the one it redirects to."""
+        url, dialer, headers = self._url, self._dialer, self._settings.headers
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                return await self._shake_hands(url, dialer, headers)
+            except InvalidStatus as error:
+                error.response = response_of(
+                    error.status, error.reason, error.fields, error.body
+                )
+                target = redirect_of(error, url)
+                if target is None:
+                    raise
+                if not is_same_origin(url, target):
+                    dialer = self._elsewhere(target)
+                    headers = without_credentials(headers)
+                url = target
+        raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
+
+    def _elsewhere(self, target: WsUrl) -> Dialer:
+        """The dialer for another origin."""
+        dialing = dict(self._settings.dialing)
+        if any(dialing[name] is not None for name in ("unix", "sock", "host", "port")):
+            raise ValueError(
+                f"the server redirects to {target.display}, but the address was given"
+            )
+        if not target.secure:
+            dialing["ssl"] = None
+        return _dialer_of(target, dialing)
+
+    async def _shake_hands(
+        self, url: WsUrl, dialer: Dialer, headers: list[tuple[str, str]]
+    ) -> ClientConnection:
+        settings = self._settings
+        deflate = settings.deflate
         answer = await shake_hands(
-            await self._dialer.dial(),
+            await dialer.dial(),
             url.target,
             url.host_header,
-            origin=self._origin,
-            subprotocols=self._subprotocols,
+            origin=settings.origin,
+            subprotocols=settings.subprotocols,
             extensions=None if deflate is None else deflate.offer(),
-            headers=self._headers,
-            timeout=limit,
+            headers=headers,
+            timeout=NO_LIMIT if settings.timeout is None else settings.timeout,
         )
         codec = confirm_codec(deflate, answer)
-        fields = [("Host", url.host_header), *self._headers]
-        connection = ClientConnection(
-            Request(url.target, Headers(fields)), self._max_queue
-        )
+        fields = [("Host", url.host_header), *headers]
+        request = Request(url.target, Headers(fields))
+        connection = settings.create_connection(request, settings.max_queue)
         connection._head = answer.head
-        ws = WebSocket(asyncio.get_running_loop(), Side.CLIENT, self._options, codec)
+        connection._logger = settings.logger
+        loop = asyncio.get_running_loop()
+        ws = WebSocket(loop, Side.CLIENT, settings.options, codec)
         start_client(ws, answer, connection)
         return connection
 
@@ -186,84 +287,151 @@ def connect(
     *,
     origin: str | None = None,
     subprotocols: Sequence[str] | None = None,
-    additional_headers: HeadersLike | None = None,
-    ssl: tls.SSLContext | None = None,
-    server_hostname: str | None = None,
-    proxy: str | None = None,
-    unix: str | None = None,
     compression: str | Deflate | None = None,
-    open_timeout: float | None = 10.0,
-    max_queue: MaxQueue = 16,
+    additional_headers: HeadersLike | None = None,
+    user_agent_header: str | None = PRODUCT,
+    proxy: str | Literal[True] | None = True,
     process_exception: Callable[[Exception], Exception | None] = process_exception,
-    backoff: Backoff | None = None,
-    **limits: Any,
+    open_timeout: float | None = 10.0,
+    reconnect_delays: Callable[[], Iterator[float]] | None = None,
+    max_queue: MaxQueue = 16,
+    logger: LoggerLike = logger,
+    create_connection: Callable[..., ClientConnection] = ClientConnection,
+    **options: Unpack[_Options],
 ) -> Connect:
     """Open a WebSocket: ``async with``, ``await``, or ``async for`` to reconnect.
 
+    Redirects are followed, ten at most; another server does not get ``Authorization``
+    and ``Cookie``.
+
     Args:
-        uri: ``ws://`` or ``wss://``.
+        uri: ``ws://`` or ``wss://``; a user and password in it are sent as Basic
+            credentials.
         origin: value of the Origin field.
         subprotocols: offered, best first.
-        additional_headers: further fields of the request.
-        ssl: a client context for wss; by default the system's authorities count.
-        server_hostname: name to ask for and verify, the URL's host by default.
-        proxy: URL of an http, https, socks5 or socks5h proxy.
-        unix: path of a unix socket to connect to.
         compression: ``"deflate"`` or a :class:`fastws.Deflate` offers to pack messages
             (RFC 7692); by default nothing is offered.
-        open_timeout: seconds for everything together; ``None``: no limit.
-        max_queue: received messages that wait before reading stops; or that number
-            and the one at which it goes on; ``None``: no limit.
+        additional_headers: further fields of the request.
+        user_agent_header: value of User-Agent, ``None`` for no such field.
+        proxy: ``True`` for the one that ``https_proxy``, ``http_proxy`` and
+            ``no_proxy`` name; URL of an http, https, socks5 or socks5h proxy;
+            ``None`` for none.
         process_exception: of a reconnecting client: returns ``None`` to try again,
             or what to raise.
-        backoff: the delays of a reconnecting client.
-        limits: as the attributes of :class:`fastws.ws.limits.Options`.
+        open_timeout: seconds for everything together; ``None``: no limit.
+        reconnect_delays: makes the delays between attempts, in seconds, from the last
+            success on; by default random ones that double from 0.2 to 30 s.
+        max_queue: received messages that wait before reading stops; or that number
+            and the one at which it goes on; ``None``: no limit.
+        logger: where log lines of this client go.
+        create_connection: a subclass of :class:`ClientConnection`.
+        ssl: a client context for wss; by default the system's authorities count.
+        server_hostname: name to ask for and verify, the URL's host by default.
+        host: what to connect to in place of the URL's host.
+        port: likewise.
+        sock: a socket that is connected already; owned from the opening on.
+        unix: path of a unix socket to connect to.
+        options: ``max_size``, ``ping_interval``, ``ping_timeout``, ``close_timeout``,
+            ``write_limit`` and ``max_unsent``: see :class:`fastws.ws.limits.Options`.
 
     Raises:
         InvalidURI: the URL cannot be understood; also a ``ValueError``.
         InvalidProxy: nor can the proxy; also a ``ValueError``.
-        ValueError: ``max_queue`` or ``compression`` makes no sense.
+        ValueError: ``max_queue`` or ``compression`` makes no sense, or arguments
+            exclude each other.
 
     On opening, these are raised:
-        DialError: no connection; ``OpenTimeout`` when the time was over.
+        OSError: no connection, as a ``DialError``; ``OpenTimeout``, which is a
+            ``TimeoutError``, when the time was over.
         InvalidHandshake: ``InvalidStatus`` for an answer other than 101,
-            ``InvalidMessage`` for one that is none.
+            ``InvalidMessage`` for one that is none, ``InvalidHeader``,
+            ``NegotiationError`` or ``SecurityError``.
     """
-    url = _url_of(uri)
-    dialer = _dialer_of(
-        url,
-        ssl=ssl,
-        server_hostname=server_hostname,
-        proxy=proxy,
-        unix=unix,
-        timeout=_NO_LIMIT if open_timeout is None else open_timeout,
-    )
-    return Connect(
-        url,
-        dialer,
-        Options(**limits),
+    url, credentials = _url_of(uri)
+    headers = _headers_of(additional_headers, credentials, user_agent_header)
+    limits: dict[str, Any] = dict(options)
+    dialing = {name: limits.pop(name, None) for name in _DialOptions.__annotations__}
+    timeout = NO_LIMIT if open_timeout is None else open_timeout
+    settings = _Settings(
+        options=Options(**plain_limits(limits)),
+        dialing={**dialing, "proxy": proxy, "timeout": timeout},
         origin=origin,
         subprotocols=tuple(subprotocols or ()),
-        headers=pairs_of(additional_headers),
+        headers=headers,
         deflate=Deflate.parse(compression),
         max_queue=water_marks(max_queue),
-        open_timeout=open_timeout,
+        timeout=open_timeout,
         process_exception=process_exception,
-        backoff=backoff or Backoff(),
+        delays=reconnect_delays,
+        logger=logger,
+        create_connection=create_connection,
     )
+    return Connect(url, settings)
 
 
-def _url_of(uri: str | WsUrl) -> WsUrl:
+def unix_connect(
+    path: str | os.PathLike[str], uri: str | WsUrl | None = None, **options: Any
+) -> Connect:
+    """:func:`connect` to a unix socket.
+
+    Args:
+        path: of the socket.
+        uri: by default ``ws://localhost/``, with ``ssl`` ``wss://localhost/``.
+        options: as for :func:`connect`.
+    """
+    if uri is None:
+        secure = options.get("ssl") is not None
+        uri = "wss://localhost/" if secure else "ws://localhost/"
+    return connect(uri, unix=path, **options)
+
+
+def _url_of(uri: str | WsUrl) -> tuple[WsUrl, list[tuple[str, str]]]:
+    """The URL, and a field for the user in it."""
     if isinstance(uri, WsUrl):
-        return uri
+        return uri, []
+    scheme, mark, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    userinfo, at, place = authority.rpartition("@")
+    fields = []
+    if at and "?" not in authority:
+        uri = f"{scheme}{mark}{place}{slash}{path}"
+        user, _, password = userinfo.partition(":")
+        pair = f"{unquote(user)}:{unquote(password)}".encode()
+        value = f"Basic {base64.b64encode(pair).decode()}"  # RFC 7617
+        fields = [("Authorization", value)]
     try:
-        return WsUrl.parse(uri)
+        return WsUrl.parse(uri), fields
     except ValueError as error:
         raise InvalidURI(uri, str(error)) from None
 
 
-def _dialer_of(url: WsUrl, *, proxy: str | None, **options: Any) -> Dialer:
+def _headers_of(
+    additional: HeadersLike | None,
+    credentials: list[tuple[str, str]],
+    user_agent: str | None,
+) -> list[tuple[str, str]]:
+    """All fields that the caller chose; those that are given win over our own."""
+    fields = pairs_of(additional)
+    ours = list(credentials)
+    if user_agent is not None:
+        ours.append(("User-Agent", user_agent))
+    given = {name.lower() for name, _ in fields}
+    return [pair for pair in ours if pair[0].lower() not in given] + fields
+
+
+def _dialer_of(url: WsUrl, dialing: dict[str, Any]) -> Dialer:
+    return make_dialer(url, **{**dialing, "proxy": _proxy_of(url, dialing)})
+
+
+def _proxy_of(url: WsUrl, dialing: dict[str, Any]) -> ProxyUrl | None:
+    proxy = dialing["proxy"]
+    if dialing["unix"] is not None or dialing["sock"] is not None:
+        return None
     try:
-        return make_dialer(url, proxy=proxy, **options)
+        if proxy is True:
+            return proxy_from_environment(os.environ, url, dialing["host"] or url.host)
+        return None if proxy is None else ProxyUrl.parse(proxy)
+    except ConfigError as error:
+        raise InvalidProxy(error.path, str(error)) from None
     except ValueError as error:
-        raise InvalidProxy(proxy or "", str(error)) from None
+        raise InvalidProxy(proxy, str(error)) from None

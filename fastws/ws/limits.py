@@ -1,7 +1,7 @@
 """The limits of one WebSocket."""
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from fastws import _consts
 
@@ -46,6 +46,17 @@ class Options:
 
 
 DEFAULTS = Options()
+
+
+class Limits(TypedDict, total=False):
+    """:class:`Options` as keywords; pairs are those of :func:`plain_limits`."""
+
+    max_size: int | tuple[int | None, int | None] | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    close_timeout: float | None
+    write_limit: int | tuple[int, int | None]
+    max_unsent: int
 
 
 def water_marks(max_queue: MaxQueue) -> tuple[int, int]:

@@ -5,16 +5,17 @@ Source: RFC 6455 section 4.1; the rules stand in :mod:`fastws.wire.handshake`.
 
 import asyncio
 import os
+import socket
 import ssl as tls
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, Literal
 
 from fastws._consts import CONNECT_TIMEOUT, LINGER, Side
 from fastws.config.endpoint import WsUrl
+from fastws.config.proxy import ProxyUrl
 from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
-from fastws.net.dial import Dialer
+from fastws.net.dial import Dialer, open_stream
 from fastws.net.proxy import ProxyDialer
 from fastws.net.stream import ByteStream
 from fastws.net.tls import client_context
@@ -26,8 +27,6 @@ from fastws.wire.head import Head
 from fastws.ws.handler import Handler
 from fastws.ws.limits import Options
 from fastws.ws.protocol import WebSocket
-
-_PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 class Answer:
@@ -101,44 +100,77 @@ async def shake_hands(
     return answer
 
 
+class _SocketDialer(Dialer):
+    """Takes a socket that is connected already; once.
+
+    Args:
+        sock: owned from the first :meth:`dial` on.
+        options: as for :class:`Dialer`.
+    """
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: socket.socket, **options: Any) -> None:
+        is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        super().__init__(("", 0) if is_tcp else "", **options)
+        self.name = "the socket that was given"
+        self._sock: socket.socket | None = sock
+
+    async def dial(
+        self, timeout: float | None = None, preface: bytes = b""
+    ) -> ByteStream:
+        sock, self._sock = self._sock, None
+        if sock is None:
+            raise ValueError("a socket that was given connects only once")
+        sock.setblocking(False)
+        if self.tls is not None:
+            return await self.start_tls(sock, self.tls)
+        return await open_stream(asyncio.get_running_loop(), sock)
+
+
 def make_dialer(
     url: WsUrl,
     *,
-    ssl: tls.SSLContext | None = None,
+    ssl: tls.SSLContext | Literal[True] | None = None,
     server_hostname: str | None = None,
-    proxy: str | None = None,
-    unix: str | None = None,
+    proxy: str | ProxyUrl | None = None,
+    unix: str | os.PathLike[str] | None = None,
+    sock: socket.socket | None = None,
+    host: str | None = None,
+    port: int | None = None,
     timeout: float = CONNECT_TIMEOUT,
 ) -> Dialer:
-    """What connects to ``url``; arguments as for :func:`open_websocket`.
+    """What connects to ``url``; arguments as for :func:`fastws.connect`.
 
     Raises:
-        ValueError: the proxy cannot be understood, or stands beside ``unix``.
+        ValueError: the proxy cannot be understood, or arguments exclude each other.
     """
+    if ssl is not None and not url.secure:
+        raise ValueError("ssl goes with a wss:// URL")
     options: dict[str, Any] = {
-        "tls": (ssl or client_context()) if url.secure else None,
+        "tls": client_context() if ssl in (None, True) and url.secure else ssl,
         "server_hostname": server_hostname or url.host,
         "connect_timeout": timeout,
         "handshake_timeout": timeout,
         "linger": LINGER,
     }
-    if unix is not None:
-        if proxy is not None:
-            raise ValueError("a unix socket is not reached through a proxy")
-        return Dialer(unix, **options)
-    if proxy is None:
-        return Dialer((url.host, url.port), **options)
-    parts = urlsplit(proxy)
-    if parts.scheme not in _PROXY_PORTS or not parts.hostname:
-        raise ValueError(
-            "write the proxy as http://, https://, socks5:// or socks5h://"
-        )
+    if unix is not None or sock is not None:
+        if any(value is not None for value in (proxy, host, port)):
+            raise ValueError("a unix socket is not reached through a proxy or host")
+        if sock is None:
+            return Dialer(os.fspath(unix or ""), **options)
+        return _SocketDialer(sock, **options)
+    address = host or url.host, url.port if port is None else port
+    if isinstance(proxy, str):
+        proxy = ProxyUrl.parse(proxy)
+    if proxy is None or proxy.is_off:
+        return Dialer(address, **options)
     return ProxyDialer(
-        (url.host, url.port),
-        scheme=parts.scheme,
-        proxy=(parts.hostname, parts.port or _PROXY_PORTS[parts.scheme]),
-        user=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
+        address,
+        scheme=proxy.scheme,
+        proxy=proxy.address,
+        user=proxy.user,
+        password=proxy.password,
         **options,
     )
 

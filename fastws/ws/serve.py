@@ -23,7 +23,6 @@ from fastws.exceptions import ConnectionClosed
 from fastws.wire.handshake import accept_key
 from fastws.wire.http1 import build_response
 from fastws.ws.connection import Connection
-from fastws.ws.limits import MaxQueue, water_marks
 from fastws.ws.heads import (
     Headers,
     HeadersLike,
@@ -32,6 +31,7 @@ from fastws.ws.heads import (
     pairs_of,
     response_of,
 )
+from fastws.ws.limits import MaxQueue, water_marks
 from fastws.ws.opening import Opening
 from fastws.ws.protocol import WebSocket
 from fastws.ws.server import CallbackServer, serve_callbacks

@@ -1,6 +1,7 @@
 """``fastws.testing``: pairs without a network, handlers under test, faults."""
 
 import asyncio
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from fastws.exceptions import (
     InvalidStatus,
     PayloadTooBig,
 )
-from fastws.net.backoff import Backoff
 from fastws.testing import MemoryServer, link_of, pair, serving
 from fastws.wire.frames import Close
 from fastws.ws.facts import State
@@ -262,9 +262,8 @@ def test_lost_connection_is_1006_for_both(loop_name: str, fault: str) -> None:
 def test_reconnecting_client_comes_back_after_a_drop(loop_name: str) -> None:
     async def main() -> None:
         async with MemoryServer(echo) as server:
-            backoff = Backoff(UNIT / 100, UNIT / 100)
             times = 0
-            async for ws in server.connect(backoff=backoff):
+            async for ws in server.connect(reconnect_delays=lambda: repeat(0.0)):
                 await ws.send("x")
                 assert await ws.recv() == "x"
                 times += 1

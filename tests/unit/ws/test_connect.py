@@ -1,7 +1,8 @@
 """Clients of the coroutine API: opening, refusals, reconnecting."""
 
 import asyncio
-import random
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from fastws.exceptions import (
     InvalidURI,
     OpenTimeout,
 )
-from fastws.net.backoff import Backoff
 from fastws.ws.connect import connect
 from fastws.ws.facts import State
 from fastws.ws.heads import Request
@@ -34,7 +34,10 @@ from tests.support.servers import (
 )
 from tests.support.timing import LONG, UNIT
 
-QUICK = 1e-6  # seconds of the longest delay
+
+def quick() -> Iterator[float]:
+    """No delay between attempts."""
+    return itertools.repeat(0.0)
 
 
 def test_reject_a_wrong_url() -> None:
@@ -224,7 +227,7 @@ def test_reconnect_after_every_end(loop_name: str) -> None:
 
         got = []
         async with serving(once) as (server, url):
-            clients = connect(url, backoff=Backoff(QUICK, QUICK))
+            clients = connect(url, reconnect_delays=quick)
             async for ws in clients:
                 try:
                     async for message in ws:
@@ -251,8 +254,12 @@ def test_reconnect_until_the_server_is_there(loop_name: str) -> None:
 
         async def client() -> None:
             url = f"ws://127.0.0.1:{port}/"
-            again = Backoff(UNIT / 10, UNIT / 10, random=random.Random(1).random)
-            async for ws in connect(url, process_exception=note, backoff=again):
+            again = connect(
+                url,
+                process_exception=note,
+                reconnect_delays=lambda: itertools.repeat(UNIT / 20),
+            )
+            async for ws in again:
                 await ws.send("at last")
                 assert await ws.recv() == "at last"
                 break
@@ -276,7 +283,7 @@ def test_reconnecting_gives_up_at_a_refusal(loop_name: str) -> None:
 
         async with serving(stay, process_request=refuse) as (_, url):
             with pytest.raises(InvalidStatus) as caught:
-                async for _ws in connect(url, backoff=Backoff(QUICK, QUICK)):
+                async for _ws in connect(url, reconnect_delays=quick):
                     pytest.fail("opened")
         assert caught.value.status == 404
         assert statuses == []
