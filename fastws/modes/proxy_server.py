@@ -261,10 +261,16 @@ class Visitor:
         if runner.is_draining and socket.end.who is Peer.FASTWS:
             socket.close(CLOSE_GOING_AWAY, "draining")
             return
+        self._stop_waiting()
         seconds = runner.spec.pool_idle
         if seconds:
-            expire = partial(socket.close, CLOSE_NORMAL, "idle")
+            expire = partial(self._expire, socket)
             self._limit = start_limit(socket.loop, seconds, expire)
+
+    @staticmethod
+    def _expire(socket: PooledSocket) -> None:
+        if socket.is_idle:
+            socket.close(CLOSE_NORMAL, "idle")
 
     def _stop_waiting(self) -> None:
         if self._limit is not None:

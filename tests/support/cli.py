@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.support.timing import LONG, SHORT, UNIT
 
-_START = re.compile(r"fastws \S+ (?:stw|wts|proxy) on (.+?) to ")
+_START = re.compile(r"fastws \S+ (?:stw|wts|proxy|proxy-server) on (.+?) to ")
 _PORT = re.compile(r":(\d+)$")
 _OPTION = re.compile(r"FASTWS_|(?i:https?_proxy|no_proxy)$")
 _KEPT = ("FASTWS_PURE", "FASTWS_LOOP", "FASTWS_REQUIRE_SPEEDUPS")

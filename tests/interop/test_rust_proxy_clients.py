@@ -1,0 +1,832 @@
+"""``fastws proxy-server`` and rust-proxy's clients: its features R1 to R27, by number.
+
+The client is scripted (tests/support/rust_proxy.py): it sends what was captured from
+the real one, and fails at whatever would have killed that.
+"""
+
+import contextlib
+import hashlib
+import random
+import socket
+import ssl
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tests.support.asking import needs_ipv6
+from tests.support.certs import NAMES, certs
+from tests.support.cli import Fastws, eventually, run_fastws
+from tests.support.origin import Origin, read_answer
+from tests.support.rawws import PING, PONG, TEXT, close, frame
+from tests.support.rust_proxy import (
+    CLOSE,
+    RustProxyClient,
+    client_tls,
+    connect_packet,
+    opened,
+    proxy_server,
+    status_of,
+)
+from tests.support.servers import black_hole, closing, free_port
+from tests.support.services import (
+    Service,
+    Switch,
+    connect,
+    digest_of,
+    echo,
+    read_exactly,
+    read_to_end,
+)
+from tests.support.timing import SHORT, UNIT, units
+
+pytestmark = [pytest.mark.e2e, pytest.mark.interop]
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Fastws]:
+    with proxy_server() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with Service(echo) as running:
+        yield running
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+# -- the packets -------------------------------------------------------------------
+
+EXAMPLES = [
+    ("127.0.0.1", 7001, "01 01 59 1b 7f 00 00 01"),
+    ("localhost", 7001, "01 03 59 1b 6c 6f 63 61 6c 68 6f 73 74"),
+    ("::1", 7001, "01 04 59 1b" + " 00" * 15 + " 01"),
+    ("example.com", 443, "01 03 bb 01 65 78 61 6d 70 6c 65 2e 63 6f 6d"),
+    ("192.168.1.100", 22, "01 01 16 00 c0 a8 01 64"),
+]
+
+
+@pytest.mark.parametrize(("host", "port", "packet"), EXAMPLES)
+def test_r1_packets_of_the_client_are_the_captured_ones(
+    host: str, port: int, packet: str
+) -> None:
+    assert connect_packet(host, port) == bytes.fromhex(packet)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", pytest.param("::1", marks=needs_ipv6)]
+)
+def test_r1_each_kind_of_address(server: Fastws, host: str) -> None:
+    bound = "::1" if host == "::1" else "127.0.0.1"
+    with Origin(bound) as origin, opened(server.port) as client:
+        client.dial(host, origin.port)
+        client.give(b"GET /r1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.say(CLOSE)
+        answer = client.take_until_close()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b'"path": "/r1"' in answer
+
+
+def test_r2_example_8_whole_frames(server: Fastws, service: Service) -> None:
+    """Connect with the masking key of the examples, all in one write."""
+    packet = connect_packet("127.0.0.1", service.port)
+    start = frame(2, packet) + frame(2, b"\x02ping-data")
+    with opened(server.port, glued=start) as client:
+        assert client.take_data(9) == b"ping-data"
+        client.sock.sendall(bytes.fromhex("82 81 37 fa 21 3d 34"))
+        assert client.sock.recv(3) == bytes.fromhex("82 01 03")
+
+
+def test_r2_example_11_half_close(server: Fastws) -> None:
+    def answer(sock: Any) -> None:
+        _, count = digest_of(sock)
+        sock.sendall(b"GOT %d" % count)
+
+    with Service(answer) as service, opened(server.port) as client:
+        client.dial("127.0.0.1", service.port)
+        client.say(bytes.fromhex("02 31 32 33 34 35"), CLOSE)
+        assert client.packet() == bytes.fromhex("02 47 4f 54 20 35")
+        assert client.packet() == CLOSE
+
+
+def test_r2_garbage_only_ever_ends_its_own_connection(service: Service) -> None:
+    rng = random.Random(2)
+    with proxy_server(tls=False) as server:
+        with opened(server.port, plain=True) as bystander:
+            bystander.dial("127.0.0.1", service.port)
+            for number in range(60):
+                with opened(server.port, plain=True) as client:
+                    client.say(bytes((rng.choice((0, 4, 9, 255)),)) + rng.randbytes(40))
+                    assert client.is_closed()
+                bystander.give(b"%03d" % number)
+                assert bystander.take_data(3) == b"%03d" % number
+        server.wait_for("WARNING .* protocol error: unknown packet kind")
+        assert server.count("WARNING .* protocol error: ") == 60
+        assert server.count("Traceback|ERROR") == 0
+
+
+# -- the way in --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [
+        ("tok", 101),
+        ("Bearer tok", 101),  # the real one refuses it; fastws clients send it
+        (None, 401),
+        ("", 401),
+        ("tok2", 401),
+        ("to", 401),
+        ("Bearer wrong", 401),
+        ("Basic dG9rOnRvaw==", 401),
+        ("tok tok", 401),
+    ],
+)
+def test_r3_token(server: Fastws, token: str | None, status: int) -> None:
+    server.mark = len(server.lines)
+    assert status_of(server.port, token) == status
+    if status != 101:
+        server.wait_for("proxy-server 127.0.0.1:.* \\(--auth-token\\)")
+
+
+def test_r3_two_fields_are_refused(server: Fastws) -> None:
+    with opened(server.port, token="tok\r\nAuthorization: tok") as client:
+        assert client.answer.status == 401
+
+
+def test_rule_13_3_1_wrong_tokens_are_limited_by_address() -> None:
+    with proxy_server("--auth-attempts", "3", tls=False) as server:
+        found = [status_of(server.port, "x", plain=True) for _ in range(5)]
+        assert found == [401, 401, 401, 429, 429]
+        with opened(server.port, plain=True) as client:
+            assert client.answer.status == 429  # the right one, too
+            assert 0 < int(client.answer.fields["retry-after"]) <= 60
+        server.wait_for(r"INFO .*: 3 wrong tokens of this address \(--auth-attempts\)")
+    with proxy_server("--auth-attempts", "0", tls=False) as server:
+        found = [status_of(server.port, "x", plain=True) for _ in range(25)]
+        assert found == [401] * 25
+        assert status_of(server.port, "tok", plain=True) == 101
+
+
+@pytest.mark.parametrize("path", ["/", "/some/path", "/a?b=c"])
+def test_r4_any_path(server: Fastws, service: Service, path: str) -> None:
+    with opened(server.port, path) as client:
+        assert client.ask(service.port, b"hello") == b"hello"
+
+
+def test_r4_the_only_path() -> None:
+    with proxy_server("--path", "/some/path") as server:
+        assert status_of(server.port, "tok", "/some/path") == 101
+        assert status_of(server.port, "tok", "/") == 404
+
+
+def keys(place: Path) -> dict[str, tuple[Path, Path]]:
+    """Chain and key in files of their own, for each kind of key."""
+    made = {}
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(place / "ca.pem"))
+    pkcs8, old = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
+    for name, kind, form in (
+        ("rsa-pkcs1", trustme.KeyType.RSA, old),
+        ("rsa-pkcs8", trustme.KeyType.RSA, pkcs8),
+        ("ec-pkcs8", trustme.KeyType.ECDSA, pkcs8),
+        ("ec-sec1", trustme.KeyType.ECDSA, old),
+    ):
+        leaf = authority.issue_cert(*NAMES, key_type=kind)
+        key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+        chain = place / f"{name}.chain.pem"
+        chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+        file = place / f"{name}.key.pem"
+        file.write_bytes(key.private_bytes(Encoding.PEM, form, NoEncryption()))
+        made[name] = chain, file
+    return made
+
+
+HEADS = {
+    "rsa-pkcs1": b"-----BEGIN RSA PRIVATE KEY-----",
+    "rsa-pkcs8": b"-----BEGIN PRIVATE KEY-----",
+    "ec-pkcs8": b"-----BEGIN PRIVATE KEY-----",
+    "ec-sec1": b"-----BEGIN EC PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_r5_each_kind_of_key(service: Service, tmp_path: Path, name: str) -> None:
+    chain, key = keys(tmp_path)[name]
+    assert key.read_bytes().startswith(HEADS[name])
+    options = ("rust-proxy", "-l", "127.0.0.1:0", "-t", "tok", "-f", str(chain))
+    allow = ("--allow", "127.0.0.1")
+    with Fastws(*options, "-k", str(key), *allow) as server:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+            context.minimum_version = context.maximum_version = version
+            with opened(server.port, tls=context) as client:
+                assert client.sock.version() == version.name.replace("_", ".")
+                assert client.sock.selected_alpn_protocol() is None
+                assert client.ask(service.port, b"hello") == b"hello"
+
+
+def test_r6_names_are_resolved_by_the_server(server: Fastws, service: Service) -> None:
+    with opened(server.port) as client:
+        assert client.ask(service.port, b"hello", "localhost") == b"hello"
+        assert client.ask(service.port, b"again", "LOCALHOST") == b"again"
+        client.dial("no.such.name.invalid", 80)
+        assert client.packet() == CLOSE
+        client.say(CLOSE)
+        # A literal as a name, which the real one takes as well.
+        client.say(b"\1\3" + service.port.to_bytes(2, "little") + b"127.0.0.1", CLOSE)
+        assert client.packet() == CLOSE
+
+
+# -- streams -----------------------------------------------------------------------
+
+
+def test_r7_streams_share_a_connection(server: Fastws, service: Service) -> None:
+    before, server.mark = service.accepted, len(server.lines)
+    with opened(server.port) as client:
+        for number in range(20):
+            data = noise(1 + 997 * number, number)
+            assert client.ask(service.port, data) == data
+        assert client.sent == 20
+    assert service.accepted == before + 20
+    server.wait_for("WebSocket ended after 20 streams: (lost|closed by peer)")
+    numbers = [f"id=[0-9a-f]{{16}}/{number} " for number in range(1, 21)]
+    assert [server.count(number) for number in numbers] == [1] * 20
+
+
+def test_r8_half_close_of_the_user(server: Fastws) -> None:
+    """The answer comes after the end of input; one Close each way."""
+
+    def answer(sock: Any) -> None:
+        digest, _ = digest_of(sock)
+        sock.sendall(digest.encode())
+
+    data = noise(300_000)
+    with Service(answer) as service, opened(server.port) as client:
+        for _ in range(3):
+            assert client.ask(service.port, data) == (
+                hashlib.sha256(data).hexdigest().encode()
+            )
+        assert client.is_quiet(UNIT)
+
+
+def test_r8_half_close_of_the_target(server: Fastws) -> None:
+    """What the user still sends arrives."""
+    got: list[bytes] = []
+
+    def greet(sock: Any) -> None:
+        sock.sendall(b"hello")
+        sock.shutdown(socket.SHUT_WR)
+        got.append(read_to_end(sock))
+
+    with Service(greet) as service, opened(server.port) as client:
+        for number in range(3):
+            client.dial("127.0.0.1", service.port)
+            assert client.take_until_close() == b"hello"
+            data = noise(100_000, number)
+            client.give(data)
+            client.say(CLOSE)
+            # The next stream does not wait for this target to have read.
+            client.dial("127.0.0.1", service.port)
+            assert client.take_until_close() == b"hello"
+            client.say(CLOSE)
+    eventually(lambda: len(got) == 6)
+    assert sorted(map(len, got)) == [0, 0, 0, 100_000, 100_000, 100_000]
+
+
+def download(server: Fastws, times: int) -> None:
+    data = noise(MIB)
+
+    def send(sock: Any) -> None:
+        sock.sendall(data)
+
+    with Service(send) as service, opened(server.port) as client:
+        for number in range(times):
+            client.dial("127.0.0.1", service.port)
+            if number % 2:
+                client.say(CLOSE)
+            assert client.take_until_close() == data
+            if not number % 2:
+                client.say(CLOSE)
+
+
+def test_r9_either_side_ends_first(server: Fastws) -> None:
+    download(server, 6)
+
+
+@pytest.mark.slow
+def test_r9_a_hundred_times(server: Fastws) -> None:
+    download(server, 100)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [((), 2049), (("--max-data", "100"), 101)]
+)
+def test_r17_data_are_small(
+    service: Service, options: tuple[str, ...], most: int
+) -> None:
+    data = noise(200_000)
+    with proxy_server(*options) as server, opened(server.port) as client:
+        assert client.ask(service.port, data) == data
+        assert client.longest == most
+
+
+def test_r17_data_of_any_length_are_taken(server: Fastws, service: Service) -> None:
+    with opened(server.port) as client:
+        client.dial("127.0.0.1", service.port)
+        for size in (1, 2048, 2049, 65_535, 200_000):
+            data = noise(size)
+            client.say(b"\2" + data)
+            assert client.take_data(size) == data
+        client.send(2, b"\2ab", fin=False)
+        client.send(0, b"", fin=False)
+        client.send(0, b"cd")
+        assert client.take_data(4) == b"abcd"
+
+
+def test_r18_no_control_frames(service: Service) -> None:
+    """A fastws client beside it hears pings; the real one hears nothing."""
+    with proxy_server("--ping", units(2)) as server:
+        with opened(server.port) as idle, opened(server.port) as busy:
+            busy.dial("127.0.0.1", service.port)
+            with opened(server.port) as silent:
+                silent.dial("127.0.0.1", service.port)
+                hear_pings(server, 4)
+                assert silent.is_quiet(UNIT)
+            busy.give(b"ping-data")
+            assert busy.take_data(9) == b"ping-data"
+            busy.say(CLOSE)
+            assert busy.packet() == CLOSE
+            assert idle.is_quiet(UNIT)
+            assert idle.ask(service.port, b"hello") == b"hello"
+
+
+def hear_pings(server: Fastws, count: int) -> None:
+    """Be a fastws client for as long as so many pings take."""
+    offer = "tok\r\nX-Fastws: pool/1; id=0123456789abcdef"
+    with opened(server.port, token=offer) as client:
+        assert client.answer.fields["x-fastws"] == "pool/1; proof=51246205ea3fb10f"
+        client.send(TEXT, b"C")
+        for _ in range(count):
+            ping = client.frame()
+            assert ping.opcode == PING
+            client.send(PONG, ping.payload)
+
+
+def test_r19_rule_13_3_2_target_that_refuses(server: Fastws, service: Service) -> None:
+    port = free_port()
+    server.mark = len(server.lines)
+    with opened(server.port) as client:
+        for _ in range(3):
+            client.dial("127.0.0.1", port)
+            client.give(b"dropped")
+            assert client.packet() == CLOSE
+            client.give(b"this too")
+            client.say(CLOSE)
+            assert client.ask(service.port, b"hello") == b"hello"
+        assert client.is_quiet(UNIT)
+    line = rf"WARNING proxy-server \S+ id=\S+/\d: 127.0.0.1:{port}: connection refused"
+    server.wait_for(line)
+    assert server.count(line) == 3
+
+
+def test_r20_rule_13_3_3_target_that_resets(server: Fastws) -> None:
+    def hang_up(sock: Any) -> None:
+        read_exactly(sock, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    with Switch(hang_up) as service, opened(server.port) as client:
+        files = server.files()
+        for _ in range(5):
+            service.next = hang_up
+            client.dial("127.0.0.1", service.port)
+            client.give(b"x")
+            assert client.packet() == CLOSE
+            client.give(b"nobody reads this")
+            client.say(CLOSE)
+            service.next = echo
+            assert client.ask(service.port, b"hello") == b"hello"
+        assert client.is_quiet(UNIT)
+        assert server.files() <= files
+
+
+# -- time and number ---------------------------------------------------------------
+
+
+def test_r23_silent_clients_end_at_the_handshake_time() -> None:
+    limit = ("--handshake-timeout", units(5))
+    with proxy_server(*limit) as server:
+        with connect(server.port) as sock:
+            assert read_to_end(sock) == b""  # no TLS came
+        context = client_tls()
+        with connect(server.port) as raw:
+            with context.wrap_socket(raw, server_hostname="localhost") as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\n")  # no whole head came
+                assert read_to_end(sock).startswith(b"HTTP/1.1 408 ")
+
+
+def test_r23_target_that_does_not_answer(service: Service) -> None:
+    port, socks = black_hole()
+    with closing(*socks), proxy_server("--connect-timeout", units(5)) as server:
+        with opened(server.port) as client:
+            client.dial("127.0.0.1", port)
+            assert client.packet() == CLOSE
+            client.say(CLOSE)
+            assert client.ask(service.port, b"hello") == b"hello"
+        server.wait_for(f"127.0.0.1:{port}: not connected within")
+
+
+def test_r23_client_that_owes_its_close() -> None:
+    """Both ends of TCP live; the second Close comes 2 x --linger after the first."""
+
+    def leave(sock: Any) -> None:
+        read_exactly(sock, 1)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(1)
+
+    with Service(leave) as service, proxy_server("--linger", units(3)) as server:
+        with opened(server.port) as client:
+            client.dial("127.0.0.1", service.port)
+            client.give(b"x")
+            started = time.monotonic()
+            assert client.packet() == CLOSE
+            with contextlib.suppress(ssl.SSLError):
+                assert client.is_closed()
+            assert time.monotonic() - started > 4 * UNIT
+        server.wait_for("WebSocket ended after 1 streams: no last packet")
+
+
+def test_r24_a_new_stream_on_a_pooled_connection_does_not_wait(
+    server: Fastws, service: Service
+) -> None:
+    """With Nagle's algorithm each takes the 40 ms of a delayed acknowledgement."""
+    with opened(server.port) as client:
+        spent = []
+        for _ in range(51):
+            started = time.perf_counter()
+            client.dial("127.0.0.1", service.port)
+            client.give(b"x")
+            assert client.take_data(1) == b"x"
+            spent.append(time.perf_counter() - started)
+            client.say(CLOSE)
+            assert client.packet() == CLOSE
+    assert statistics.median(spent) < UNIT / 4
+
+
+STREAMS = 500
+
+
+def small_echo(sock: Any) -> None:
+    while data := sock.recv(4096):
+        sock.sendall(data)
+
+
+def test_r25_five_hundred_streams_at_once() -> None:
+    """500 WebSockets with a stream each, all open at the same time."""
+    hashes: list[bool] = []
+    with (
+        Service(small_echo) as service,
+        proxy_server(tls=False) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        clients = []
+        for number in range(STREAMS):
+            client = stack.enter_context(opened(server.port, plain=True))
+            client.dial("127.0.0.1", service.port)
+            client.give(noise(6000, number))
+            clients.append(client)
+        eventually(lambda: service.accepted == STREAMS)
+        for number, client in enumerate(clients):
+            hashes.append(client.take_data(6000) == noise(6000, number))
+            client.say(CLOSE)
+            assert client.packet() == CLOSE
+        assert hashes == [True] * STREAMS
+
+
+# -- the command -------------------------------------------------------------------
+
+
+def test_r26_options_of_the_server(service: Service) -> None:
+    names = ("--mode", "server", "--listen_addr", "127.0.0.1:0")
+    token = ("--authorization", "tok")
+    pair = ("--fullchain", certs().cert, "--private_key", certs().key)
+    with Fastws("rust-proxy", *names, *token, *pair, "--allow", "127.0.0.1") as server:
+        assert "proxy-server on 127.0.0.1:" in server.text
+        with opened(server.port) as client:
+            assert client.ask(service.port, b"hello") == b"hello"
+
+
+def test_r26_short_options_and_a_private_target_is_denied(service: Service) -> None:
+    pair = ("-f", certs().cert, "-k", certs().key)
+    with Fastws(
+        "rust-proxy", "-m", "server", "-l", "127.0.0.1:0", "-t", "tok", *pair
+    ) as server:
+        with opened(server.port) as client:
+            client.dial("127.0.0.1", service.port)
+            assert client.packet() == CLOSE
+        server.wait_for("WARNING .*: 127.0.0.1 is loopback, and no --allow names it")
+
+
+def test_r26_variables_of_the_container(service: Service) -> None:
+    """AUTHORIZATION among them, which the image itself gets wrong."""
+    variables = {"MODE": "server", "LISTEN": "127.0.0.1:0", "AUTHORIZATION": "tok"}
+    variables |= {"FULLCHAIN": certs().cert, "PRIVATE_KEY": certs().key}
+    with Fastws("rust-proxy", "--allow", "127.0.0.1", **variables) as server:
+        assert status_of(server.port, "wrong") == 401
+        with opened(server.port) as client:
+            assert client.ask(service.port, b"hello") == b"hello"
+
+
+def test_r26_files_that_variables_name(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first\n")
+    (tmp_path / "listen").write_text("127.0.0.1:0\n")
+    variables = {
+        "AUTHORIZATION_FILE": str(tmp_path / "token"),
+        "LISTEN_FILE": str(tmp_path / "listen"),
+        "FULLCHAIN_FILE": certs().cert,
+        "PRIVATE_KEY_FILE": certs().key,
+    }
+    with Fastws("rust-proxy", **variables) as server:
+        assert tokens(server, "first", "next") == [101, 401]
+        new = tmp_path / "new"
+        new.write_text("next\n")
+        new.replace(tmp_path / "token")  # seen by itself
+        server.wait_for("INFO .*the value of --auth-token reloaded")
+        assert tokens(server, "first", "next") == [401, 101]
+
+
+def tokens(server: Fastws, *words: str) -> list[int]:
+    return [status_of(server.port, word) for word in words]
+
+
+GOOD = ("-l", "127.0.0.1:0", "-t", "tok")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (("-t", ""), ("--authorization", "is empty")),
+        (("-t", " "), ("--authorization", "is empty")),
+        ((*GOOD, "-f", "/no/chain"), ("--fullchain", "/no/chain", "cannot be read")),
+        (
+            (*GOOD, "-f", "CERT", "-k", "/no/key"),
+            ("--private_key", "/no/key", "cannot be read"),
+        ),
+        ((*GOOD, "-f", "KEY", "-k", "KEY"), ("holds no certificate (PEM)",)),
+        ((*GOOD, "-f", "CERT", "-k", "CERT"), ("holds no private key (PEM)",)),
+        ((*GOOD, "-f", "CERT", "-k", "LOCKED"), ("the private key is encrypted",)),
+        ((*GOOD, "-f", "CERT", "-k", "OTHER"), ("does not belong to",)),
+        (("-m", "client", "-l", "127.0.0.1:0"), ("--proxy_addr", "is missing")),
+    ],
+)
+def test_r27_start_up_checks(
+    arguments: tuple[str, ...], texts: tuple[str, ...]
+) -> None:
+    made = certs()
+    paths = {"CERT": made.cert, "KEY": made.key, "LOCKED": made.encrypted_key}
+    paths["OTHER"] = made.stranger
+    ended = run_fastws("rust-proxy", *(paths.get(word, word) for word in arguments))
+    assert ended.returncode == 78, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 1
+    for text in texts:
+        assert text in lines[0]
+
+
+# -- section 10: odd input ---------------------------------------------------------
+
+
+def kinds(port: int) -> dict[str, bytes]:
+    """Messages that the codec has no word for."""
+    number = port.to_bytes(2, "little")
+    return {
+        "empty message": frame(2, b""),
+        "empty data": frame(2, b"\2"),
+        "unknown kind": frame(2, b"\4abc"),
+        "kind zero": frame(2, b"\0"),
+        "text": frame(1, b"hello"),
+        "text like a signal": frame(1, b"F"),
+        "close frame": close(1000),
+        "connect without address": frame(2, b"\1"),
+        "unknown address type": frame(2, b"\1\2" + number + b"abcd"),
+        "short address": frame(2, b"\1\1" + number + b"\x7f\0\0"),
+        "long address": frame(2, b"\1\1" + number + b"\x7f\0\0\1\0"),
+        "short IPv6 address": frame(2, b"\1\4" + number + bytes(15)),
+        "no name": frame(2, b"\1\3" + number),
+        "name with a space": frame(2, b"\1\3" + number + b"a b"),
+        "name that is no UTF-8": frame(2, b"\1\3" + number + b"\xff\xfe"),
+        "name too long": frame(2, b"\1\3" + number + b"a" * 256),
+        "enormous connect": frame(2, b"\1\3" + number + b"a" * 100_000),
+        "close with more": frame(2, b"\3\0"),
+        "unmasked": frame(2, b"\3", key=None),
+        "reserved bit": frame(2, b"\3", rsv=4),
+    }
+
+
+@pytest.mark.parametrize("name", kinds(0))
+def test_rule_13_3_7_what_is_no_packet_ends_a_waiting_connection(
+    server: Fastws, name: str
+) -> None:
+    with opened(server.port) as client:
+        client.sock.sendall(kinds(7001)[name])
+        assert ends(client)
+
+
+@pytest.mark.parametrize("name", kinds(0))
+def test_section_10_what_is_no_packet_ends_stream_and_target(
+    server: Fastws, name: str
+) -> None:
+    """No user waits for ever: the target is reset, and so is the connection."""
+    ended: list[str] = []
+
+    def greet(sock: Any) -> None:
+        sock.sendall(b"hello")
+        try:
+            ended.append(f"EOF after {read_to_end(sock)!r}")
+        except ConnectionResetError:
+            ended.append("reset")
+
+    with Service(greet) as service, opened(server.port) as client:
+        client.dial("127.0.0.1", service.port)
+        assert client.take_data(5) == b"hello"
+        client.sock.sendall(kinds(7001)[name])
+        assert ends(client)
+        eventually(lambda: ended)
+        assert ended == ["reset"]
+
+
+def test_section_10_connect_while_relaying(server: Fastws, service: Service) -> None:
+    with opened(server.port) as client:
+        client.dial("127.0.0.1", service.port)
+        client.dial("127.0.0.1", service.port)
+        assert ends(client)
+    server.wait_for("protocol error: Connect out of turn")
+
+
+def ends(client: RustProxyClient) -> bool:
+    """TCP ends without a frame; over TLS with or without close_notify."""
+    try:
+        return client.is_closed()
+    except ssl.SSLError:
+        return True
+
+
+def test_rule_13_3_7_waiting_ignores_data_and_close(
+    server: Fastws, service: Service
+) -> None:
+    """Clients of ours probe with Close; a real one may send what came too late."""
+    with opened(server.port) as client:
+        for _ in range(3):
+            client.say(CLOSE, b"\2late", CLOSE)
+            assert client.ask(service.port, b"hello") == b"hello"
+        assert client.is_quiet(UNIT)
+
+
+@pytest.mark.parametrize("relaying", [False, True], ids=["waiting", "relaying"])
+def test_section_10_pings_are_answered(
+    server: Fastws, service: Service, relaying: bool
+) -> None:
+    with opened(server.port) as client:
+        if relaying:
+            client.dial("127.0.0.1", service.port)
+        client.send(PING, b"are you there")
+        answer = client.frame()
+        assert (answer.opcode, answer.payload) == (PONG, b"are you there")
+        client.send(PONG, b"")
+        if not relaying:
+            client.dial("127.0.0.1", service.port)
+        client.give(b"hello")
+        assert client.take_data(5) == b"hello"
+
+
+# -- rules 13.3.4 to 13.3.6 --------------------------------------------------------
+
+
+def test_rule_13_3_4_a_slow_dial_holds_up_nobody(service: Service) -> None:
+    port, socks = black_hole()
+    with closing(*socks), proxy_server("--connect-timeout", "60s") as server:
+        with opened(server.port) as slow, opened(server.port) as fast:
+            slow.dial("127.0.0.1", port)
+            for _ in range(5):
+                assert fast.ask(service.port, b"hello") == b"hello"
+            assert slow.is_quiet(UNIT)
+
+
+@pytest.mark.parametrize(
+    ("host", "rule"),
+    [
+        ("10.0.0.1", "10.0.0.1 is not global, and no --allow names it"),
+        ("169.254.169.254", "169.254.169.254 is not global"),
+        ("0.0.0.0", "0.0.0.0 is not global"),
+        ("::ffff:10.0.0.1", "10.0.0.1 is not global"),
+        ("denied.example", "--deny \\*.example"),
+        ("127.0.0.2", "--deny 127.0.0.2"),
+    ],
+)
+def test_rule_13_3_4_access_rules_come_before_the_dial(host: str, rule: str) -> None:
+    denied = ("--deny", "*.example", "--deny", "127.0.0.2")
+    with proxy_server(*denied) as server, opened(server.port) as client:
+        client.dial(host, 80)
+        assert client.packet() == CLOSE
+        server.wait_for(f"WARNING .*: forbidden: .*{rule}")
+
+
+def test_rule_13_3_6_a_connection_that_waits_too_long_is_closed(
+    service: Service,
+) -> None:
+    with proxy_server("--pool-idle", units(6)) as server:
+        with opened(server.port) as client, opened(server.port) as busy:
+            busy.dial("127.0.0.1", service.port)
+            for _ in range(3):
+                assert client.ask(service.port, b"hello") == b"hello"
+            assert client.at_end()  # after close_notify
+            server.wait_for("WebSocket ended after 3 streams: idle")
+            busy.give(b"hello")
+            assert busy.take_data(5) == b"hello"
+
+
+def test_rule_13_3_5_draining() -> None:
+    """Nobody new comes in; streams go on to their end; then idle ones are closed."""
+    started = threading.Event()
+
+    def hold(sock: Any) -> None:
+        read_exactly(sock, 1)
+        started.set()
+        data = read_to_end(sock)
+        sock.sendall(data)
+
+    with Service(hold) as service, proxy_server() as server:
+        with contextlib.ExitStack() as stack:
+            idle = [stack.enter_context(opened(server.port)) for _ in range(4)]
+            busy = stack.enter_context(opened(server.port))
+            busy.dial("127.0.0.1", service.port)
+            busy.give(b"x")
+            assert started.wait(SHORT)
+            server.signal(15)
+            server.wait_for("draining")
+            refused(server.port)
+            # A rust-proxy client may still use what it has.
+            idle[0].dial("127.0.0.1", service.port)
+            idle[0].give(b"xhello")
+            idle[0].say(CLOSE)
+            assert idle[0].take_until_close() == b"hello"
+            assert idle[1].is_quiet(UNIT)
+            busy.give(b"the end")
+            busy.say(CLOSE)
+            assert busy.take_until_close() == b"the end"
+            for client in (*idle, busy):
+                assert client.at_end()
+            assert server.wait() == 0
+
+
+def refused(port: int) -> None:
+    """Wait until nobody listens."""
+    deadline = time.monotonic() + SHORT
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), SHORT).close()
+        except OSError:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(UNIT / 20)
+
+
+def test_http_through_the_pool_with_a_real_origin(server: Fastws) -> None:
+    with Origin() as origin, opened(server.port) as client:
+        client.dial("127.0.0.1", origin.port)
+        for number in range(3):
+            client.give(f"GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            status, seen = read_answer(Stream(client))
+            assert (status, seen["path"]) == (200, f"/{number}")
+
+
+class Stream:
+    """The stream of a client as a socket to read from."""
+
+    def __init__(self, client: RustProxyClient) -> None:
+        self._client = client
+        self._kept = b""
+
+    def recv(self, count: int) -> bytes:
+        if not self._kept:
+            packet = self._client.packet()
+            self._kept = b"" if packet == CLOSE else packet[1:]
+        data, self._kept = self._kept[:count], self._kept[count:]
+        return data
