@@ -8,11 +8,12 @@ to ``stw`` and ``wts`` (docs/wire.md).
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastws import _consts
 from fastws.exceptions import StreamReset
-from fastws.net.copy import Copy
+from fastws.net.copy import Copy, CopyResult
 from fastws.net.ends import CopyOptions
 from fastws.net.stream import AttachedStream, ByteStream, Hold, Kind
 from fastws.net.websocket import Peer, WebSocketEnd, WebSocketStream
@@ -83,24 +84,23 @@ class WebSocketTransport(PipeTransport):
         self.copy.start(stream, inner)
         assert isinstance(self.copy.a, WebSocketEnd)
         self.end = self.copy.a
-        self.task = self.loop.create_task(self._wait())
+        self.task = self.loop.create_task(_wait(self.copy))
+        self.task.add_done_callback(partial(self._ended, self.copy))
 
     def __repr__(self) -> str:
         state = "closing" if self.is_closing() else "open"
         return f"<{type(self).__name__} {state} {self.get_extra_info('peername')}>"
 
-    async def _wait(self) -> None:
-        """Until the WebSocket is gone, or has moved; cancelled, it is reset."""
-        copy = self.copy
+    def _ended(self, copy: Copy, task: asyncio.Task[CopyResult]) -> None:
+        """The WebSocket is gone, or has moved; a cancelled task resets it."""
+        copy.release()
+        if self.copy is not copy:
+            return
         exc: Exception | None = StreamReset("cancelled")
-        try:
-            result = await copy.done
-            exc = None if result.is_clean else self.error()
-        finally:
-            copy.release()
-            if self.copy is copy:
-                self.finish(exc)
-                self.over()
+        if not task.cancelled():
+            exc = None if task.result().is_clean else self.error()
+        self.finish(exc)
+        self.over()
 
     def over(self) -> None:
         """Nothing is left of the WebSocket."""
@@ -176,6 +176,10 @@ class WebSocketTransport(PipeTransport):
         end = self.copy.a
         if not end.lost and end.transport.get_write_buffer_size():
             end.abort()
+
+
+async def _wait(copy: Copy) -> CopyResult:
+    return await copy.done
 
 
 class MovedStream(AttachedStream):

@@ -1,0 +1,502 @@
+"""A WebSocket as an asyncio transport: the whole contract, on every kind of end."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fastws.exceptions import StreamReset
+from fastws.net.websocket import Peer
+from fastws.ws.pipe import HELD
+from fastws.ws.transport import stream_options
+from tests.support.copying import LINGER, QUICK, give_up, noise, odd_pieces, send_all
+from tests.support.ends import (
+    STW,
+    STW_FASTWS,
+    WTS,
+    WTS_FASTWS,
+    Spec,
+    at_once,
+    every_end,
+)
+from tests.support.peers import BINARY, CLOSE, PING, PONG, TEXT
+from tests.support.servers import both_loops, eventually, run_on
+from tests.support.streams import (
+    WEBSOCKETS,
+    BufferedRecorder,
+    Recorder,
+    transport_on,
+)
+from tests.support.timing import UNIT
+
+every_websocket = every_end(*WEBSOCKETS)
+
+
+@every_websocket
+def test_bytes_both_ways(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        there, back = noise(300_000), noise(300_000, 2)
+        async with transport_on(spec) as (transport, protocol, peer):
+            sending = asyncio.create_task(send_all(peer, odd_pieces(back)))
+            for piece in odd_pieces(there, 3):
+                transport.write(piece)
+            assert await peer.read(len(there)) == there
+            await eventually(lambda: len(protocol.data) == len(back))
+            assert protocol.data == back
+            await sending
+
+    run_on(loop_name, main())
+
+
+@at_once(*WEBSOCKETS)
+async def test_eof_of_the_peer_comes_behind_its_bytes(spec: Spec) -> None:
+    async with transport_on(spec) as (transport, protocol, peer):
+        await peer.send(b"last")
+        await peer.finish()
+        await eventually(lambda: "eof" in protocol.calls)
+        assert protocol.calls == ["made", "data", "eof"]
+        assert protocol.data == b"last"
+        if spec.half_closes:
+            transport.write(b"answer")
+            assert await peer.read(6) == b"answer"
+        transport.write_eof()
+        assert await peer.read_end() == (b"", "eof")
+        await peer.leave()
+        assert await protocol.end() is None
+
+
+@at_once(*WEBSOCKETS)
+async def test_write_eof_ends_one_direction(spec: Spec) -> None:
+    async with transport_on(spec) as (transport, protocol, peer):
+        transport.write(b"question")
+        transport.write_eof()
+        assert await peer.read(8) == b"question"
+        if spec.half_closes:
+            assert await peer.read_end() == (b"", "eof")
+        await peer.send(b"answer")
+        await eventually(lambda: protocol.data == b"answer")
+        if not spec.half_closes:  # a client held its Close for that
+            assert await peer.read_end() == (b"", "eof")
+        assert "lost" not in protocol.calls
+        with pytest.raises(RuntimeError, match="after write_eof"):
+            transport.write(b"more")
+        await peer.finish()
+        if spec.half_closes:
+            await peer.leave()
+        assert await protocol.end() is None
+        assert protocol.calls == ["made", "data", "eof", "lost"]
+
+
+@every_websocket
+def test_reset_by_the_peer(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        async with transport_on(spec) as (transport, protocol, peer):
+            await peer.send(b"before")
+            await eventually(lambda: protocol.data == b"before")
+            await peer.break_off()
+            error = await protocol.end()
+            assert isinstance(error, StreamReset)
+            assert error.reason == "lost without a Close"
+            assert error.close_code is None
+            assert transport.is_closing()
+            transport.write(b"dropped")
+
+    run_on(loop_name, main())
+
+
+@every_end(STW, WTS, STW_FASTWS, WTS_FASTWS)
+def test_other_close_of_the_peer_is_a_reset(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        async with transport_on(spec) as (_, protocol, peer):
+            await peer.send(b"before")
+            await peer.send_close(1013)
+            error = await protocol.end()
+            assert isinstance(error, StreamReset)
+            assert (error.reason, error.close_code) == ("Close 1013", 1013)
+            assert protocol.data == b"before"
+
+    run_on(loop_name, main())
+
+
+@every_end(STW_FASTWS, WTS_FASTWS)
+def test_signal_of_a_reset(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        async with transport_on(spec) as (_, protocol, peer):
+            await peer.send_frame(TEXT, b"R")
+            error = await protocol.end()
+            assert isinstance(error, StreamReset)
+            assert error.reason == "reset by peer"
+
+    run_on(loop_name, main())
+
+
+@at_once(*WEBSOCKETS)
+async def test_close_sends_what_is_left_and_waits_for_the_peer(spec: Spec) -> None:
+    async with transport_on(spec) as (transport, protocol, peer):
+        transport.write(b"last")
+        transport.close()
+        assert transport.is_closing()
+        transport.write(b"dropped")
+        await peer.send(b"nobody reads it")
+        assert await peer.read_end() == (b"last", "eof")
+        assert "lost" not in protocol.calls
+        await peer.finish()
+        if spec.half_closes:
+            await peer.leave()
+        assert await protocol.end() is None
+        assert protocol.calls == ["made", "lost"]
+
+
+@every_websocket
+def test_abort_is_a_reset(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        async with transport_on(spec) as (transport, protocol, peer):
+            transport.write(b"before")
+            assert await peer.read(6) == b"before"
+            transport.abort()
+            transport.abort()
+            assert "lost" not in protocol.calls
+            assert await protocol.end() is None
+            assert protocol.calls == ["made", "lost"]
+            assert (await peer.read_end())[1] == "reset"
+
+    run_on(loop_name, main())
+
+
+@at_once(STW_FASTWS, WTS)
+async def test_close_resets_a_peer_that_goes_on_sending(spec: Spec) -> None:
+    async with transport_on(spec) as (transport, protocol, peer):
+        transport.close()
+        sending = asyncio.create_task(chatter(peer))
+        if spec.half_closes:
+            assert await peer.read_end() == (b"", "eof")
+            assert await peer.read_end() == (b"", "reset")
+            error = await protocol.end()
+            assert isinstance(error, StreamReset)
+            assert error.reason == "data long after close()"
+        else:  # Close 1000 was not answered
+            error = await protocol.end()
+            assert isinstance(error, StreamReset)
+            assert error.reason == "no Close in answer"
+        await give_up(sending)
+
+
+async def chatter(peer: Any) -> None:
+    while True:
+        await peer.send(b"and another thing")
+        await asyncio.sleep(UNIT / 2)
+
+
+@every_end(STW)
+def test_close_hurries_a_held_close(loop_name: str, spec: Spec) -> None:
+    """After ``write_eof`` a client waits for answers; after ``close`` nobody does."""
+
+    async def main() -> None:
+        options = replace(QUICK, linger=1000.0)
+        async with transport_on(spec, options=options) as (transport, protocol, peer):
+            transport.write_eof()
+            await peer.send(b"answer")
+            await eventually(lambda: protocol.data == b"answer")
+            transport.close()
+            assert await peer.read_end() == (b"", "eof")
+            await peer.finish()
+            peer.wire.close()
+            assert await protocol.end() is None
+
+    run_on(loop_name, main())
+
+
+@at_once(STW, WTS_FASTWS)
+async def test_protocol_that_pauses_stops_the_peer(spec: Spec) -> None:
+    data = noise(8 << 20)
+    async with transport_on(spec, buffers=65536) as (transport, protocol, peer):
+        transport.pause_reading()
+        assert not transport.is_reading()
+        sending = asyncio.create_task(send_all(peer, odd_pieces(data)))
+        await eventually(lambda: not transport.end.is_reading)
+        held = transport.held
+        await asyncio.sleep(UNIT)
+        assert transport.held == held
+        assert HELD < held <= 4 * HELD
+        assert not protocol.data
+        transport.resume_reading()
+        await eventually(lambda: len(protocol.data) == len(data))
+        assert protocol.data == data
+        await sending
+
+
+@every_end(STW, WTS_FASTWS)
+def test_peer_that_does_not_read_stops_the_protocol(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        data = noise(4 << 20)
+        async with transport_on(spec, buffers=65536) as (transport, protocol, peer):
+            piece, sent = 100_000, 0
+            while "pause" not in protocol.calls:
+                transport.write(data[sent : sent + piece])
+                sent += piece
+            assert sent < len(data)
+            low, high = transport.get_write_buffer_limits()
+            assert (low, high) == (16384, 65536)
+            assert high < transport.get_write_buffer_size() <= high + piece
+            assert await peer.read(sent) == data[:sent]
+            await eventually(lambda: "resume" in protocol.calls)
+            assert protocol.calls == ["made", "pause", "resume"]
+            assert transport.get_write_buffer_size() == 0
+
+    run_on(loop_name, main())
+
+
+@every_end(STW)
+def test_write_buffer_limits(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        async with transport_on(spec, buffers=65536) as (transport, protocol, _):
+            for given, both in (
+                ({"high": 1000}, (250, 1000)),
+                ({"low": 1000}, (1000, 4000)),
+                ({"high": 0}, (0, 0)),
+                ({}, (16384, 65536)),
+                ({"high": 5, "low": 5}, (5, 5)),
+            ):
+                transport.set_write_buffer_limits(**given)
+                assert transport.get_write_buffer_limits() == both
+            for high, low in ((1, 2), (-1, -1)):
+                with pytest.raises(ValueError, match="must be >="):
+                    transport.set_write_buffer_limits(high=high, low=low)
+            transport.set_write_buffer_limits(high=1 << 30)
+            while transport.get_write_buffer_size() == 0:
+                transport.write(bytes(100_000))
+            assert "pause" not in protocol.calls
+            transport.set_write_buffer_limits(high=0)
+            assert protocol.calls == ["made", "pause"]
+            transport.abort()
+
+    run_on(loop_name, main())
+
+
+@every_end(STW, WTS_FASTWS)
+def test_reset_while_writing_stands(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        async with transport_on(spec, buffers=65536) as (transport, protocol, peer):
+            while "pause" not in protocol.calls:
+                transport.write(bytes(100_000))
+            transport.write_eof()
+            await peer.break_off()
+            assert isinstance(await protocol.end(), StreamReset)
+            assert transport.get_write_buffer_size() == 0
+            assert protocol.calls == ["made", "pause", "lost"]
+
+    run_on(loop_name, main())
+
+
+@every_end(STW, WTS_FASTWS)
+def test_abort_while_writing_stands(loop_name: str, spec: Spec) -> None:
+    """A peer that reads nothing hears no R: the connection is cut at once."""
+
+    async def main() -> None:
+        async with transport_on(spec, buffers=65536) as (transport, protocol, peer):
+            while "pause" not in protocol.calls:
+                transport.write(bytes(100_000))
+            transport.abort()
+            assert await protocol.end() is None
+            await eventually(transport.task.done)
+            await eventually(peer.wire.was_reset)
+
+    run_on(loop_name, main())
+
+
+@at_once(STW_FASTWS)
+async def test_reset_waits_for_a_protocol_that_has_paused(spec: Spec) -> None:
+    loop = asyncio.get_running_loop()
+    for resumes in (True, False):
+        async with transport_on(spec) as (transport, protocol, peer):
+            transport.pause_reading()
+            await peer.send(b"before")
+            await eventually(lambda t=transport: t.held)
+            start = loop.time()
+            await peer.send_close(1011)
+            await eventually(transport.is_closing)
+            if resumes:
+                await asyncio.sleep(LINGER / 4)
+                assert "lost" not in protocol.calls
+                transport.resume_reading()
+            error = await protocol.end()
+            assert isinstance(error, StreamReset)
+            assert protocol.data == (b"before" if resumes else b"")
+            assert resumes or loop.time() - start >= LINGER * 0.9
+
+
+@every_end(STW_FASTWS)
+def test_orderly_end_waits_for_a_protocol_that_has_paused(
+    loop_name: str, spec: Spec
+) -> None:
+    async def main() -> None:
+        async with transport_on(spec) as (transport, protocol, peer):
+            transport.pause_reading()
+            transport.write_eof()
+            await peer.send(b"last")
+            await peer.finish()
+            assert await peer.read_end() == (b"", "eof")
+            await peer.leave()
+            await eventually(transport.task.done)
+            await asyncio.sleep(0)
+            assert protocol.calls == ["made"]
+            transport.resume_reading()
+            assert await protocol.end() is None
+            assert protocol.calls == ["made", "data", "eof", "lost"]
+
+    run_on(loop_name, main())
+
+
+@at_once(STW, WTS_FASTWS)
+async def test_eof_closes_if_the_protocol_says_so(spec: Spec) -> None:
+    protocol = Recorder()
+    protocol.keep_open = False
+    async with transport_on(spec, protocol) as (transport, _, peer):
+        transport.write(b"said")
+        await peer.finish()
+        assert await peer.read_end() == (b"said", "eof")
+        await peer.leave()
+        assert await protocol.end() is None
+        assert protocol.calls == ["made", "eof", "lost"]
+
+
+@at_once(STW, WTS_FASTWS)
+async def test_buffered_protocol(spec: Spec) -> None:
+    data = noise(5000)
+    async with transport_on(spec, BufferedRecorder()) as (_, protocol, peer):
+        await peer.send(data)
+        await peer.finish()
+        await eventually(lambda: "eof" in protocol.calls)
+        assert protocol.data == data
+
+
+@at_once(STW)
+async def test_set_protocol(spec: Spec) -> None:
+    first, second = Recorder(), BufferedRecorder()
+    async with transport_on(spec, first) as (transport, _, peer):
+        await peer.send(b"one")
+        await eventually(lambda: first.data == b"one")
+        transport.set_protocol(second)
+        assert transport.get_protocol() is second
+        await peer.send(b"two")
+        await eventually(lambda: second.data == b"two")
+        transport.abort()
+        await second.end()
+        assert first.calls == ["made", "data"]
+        transport.set_protocol(first)
+        first.connection_lost(None)
+
+
+@both_loops
+def test_protocol_that_raises_loses_its_connection(loop_name: str) -> None:
+    class Failing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        seen: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: seen.append(context))
+        async with transport_on(STW_FASTWS, Failing()) as (_, protocol, peer):
+            await peer.send(b"x")
+            assert isinstance(await protocol.end(), ZeroDivisionError)
+            assert await peer.read_end() == (b"", "reset")
+        assert [context["message"] for context in seen] == [
+            "Fatal error: protocol.data_received() call failed."
+        ]
+
+    run_on(loop_name, main())
+
+
+@every_end(STW, WTS_FASTWS)
+def test_write_copies_what_it_cannot_send(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        data = bytearray(noise(4 << 20))
+        async with transport_on(spec, buffers=65536) as (transport, _, peer):
+            before = bytes(data)
+            transport.write(memoryview(data).cast("I"))
+            data[:] = bytes(len(data))
+            transport.writelines([b"and", bytearray(b" more"), memoryview(b"!")])
+            assert await peer.read(len(before) + 9) == before + b"and more!"
+            with pytest.raises(TypeError):
+                transport.write("text")
+
+    run_on(loop_name, main())
+
+
+@every_end(STW, WTS)
+def test_pings_are_answered_and_sent(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        options = stream_options(ping_interval=UNIT, ping_timeout=100 * UNIT)
+        async with transport_on(spec, options=options) as (_, _, peer):
+            await peer.send_frame(PING, b"you?")
+            seen = set()
+            while seen != {PING, PONG}:
+                frame = await peer.read_frame()
+                assert frame.payload == {PING: b"", PONG: b"you?"}[frame.opcode]
+                seen.add(frame.opcode)
+
+    run_on(loop_name, main())
+
+
+@every_end(STW)
+def test_cancelled_task_resets(loop_name: str, spec: Spec) -> None:
+    async def main() -> None:
+        async with transport_on(spec) as (transport, protocol, peer):
+            transport.task.cancel()
+            assert isinstance(await protocol.end(), StreamReset)
+            await eventually(peer.wire.was_reset)
+
+    run_on(loop_name, main())
+
+
+@at_once(STW_FASTWS, WTS)
+async def test_extra_info(spec: Spec) -> None:
+    async with transport_on(spec) as (transport, _, peer):
+        info = transport.get_extra_info
+        assert info("peername") == peer.wire.sock.getsockname()
+        assert info("socket").getsockname() == peer.wire.sock.getpeername()
+        assert info("is_fastws") is (spec.peer is Peer.FASTWS)
+        assert info("nonsense", 5) == 5
+        assert repr(transport).startswith("<WebSocketTransport open (")
+
+
+@every_end(*[spec for spec in WEBSOCKETS if spec.kind.value == "tls"][:1])
+def test_asyncio_streams_over_tls_keep_their_half_close(
+    loop_name: str, spec: Spec
+) -> None:
+    async def main() -> None:
+        async with transport_on(spec) as (transport, _, peer):
+            assert transport.get_extra_info("ssl_object") is not None
+            assert transport.get_extra_info("sslcontext") is None
+            assert (await sent_frame(peer, transport)).opcode == BINARY
+
+    run_on(loop_name, main())
+
+
+async def sent_frame(peer: Any, transport: Any) -> Any:
+    transport.write(b"x")
+    return await peer.next_frame()
+
+
+@both_loops
+def test_draining_tells_both_sides(loop_name: str) -> None:
+    async def main() -> None:
+        async with transport_on(STW) as (transport, protocol, peer):
+            transport.go_away(1001, "we leave")
+            error = await protocol.end()
+            assert isinstance(error, StreamReset)
+            assert error.reason == "we leave"
+            frame = await peer.next_frame()
+            assert (frame.opcode, frame.code) == (CLOSE, 1001)
+
+    run_on(loop_name, main())
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match="on_eof"):
+        stream_options(on_eof="perhaps")
+    options = stream_options(ping_interval=None, ping_timeout=None)
+    assert options.ping == 0
+    assert options.ping_deadline == float("inf")
