@@ -1,4 +1,4 @@
-"""``fastws proxy-server`` and rust-proxy's clients: its features R1 to R27, by number.
+"""``fastws proxy-server`` and rust-proxy's clients: its features R1 to R25, by number.
 
 The client is scripted (tests/support/rust_proxy.py): it sends what was captured from
 the real one, and fails at whatever would have killed that.
@@ -10,26 +10,16 @@ import random
 import socket
 import ssl
 import statistics
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from tests.support.asking import needs_ipv6
-from tests.support.certs import NAMES, certs
-from tests.support.cli import Fastws, eventually, run_fastws
+from tests.support.cli import Fastws, eventually
 from tests.support.origin import Origin, read_answer
-from tests.support.rawws import PING, PONG, TEXT, close, frame
+from tests.support.rawws import PING, PONG, TEXT, frame
 from tests.support.rust_proxy import (
     CLOSE,
     RustProxyClient,
@@ -37,7 +27,6 @@ from tests.support.rust_proxy import (
     connect_packet,
     opened,
     proxy_server,
-    status_of,
 )
 from tests.support.servers import black_hole, closing, free_port
 from tests.support.services import (
@@ -49,7 +38,7 @@ from tests.support.services import (
     read_exactly,
     read_to_end,
 )
-from tests.support.timing import SHORT, UNIT, units
+from tests.support.timing import UNIT, units
 
 pytestmark = [pytest.mark.e2e, pytest.mark.interop]
 
@@ -140,107 +129,6 @@ def test_r2_garbage_only_ever_ends_its_own_connection(service: Service) -> None:
         server.wait_for("WARNING .* protocol error: unknown packet kind")
         assert server.count("WARNING .* protocol error: ") == 60
         assert server.count("Traceback|ERROR") == 0
-
-
-# -- the way in --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("token", "status"),
-    [
-        ("tok", 101),
-        ("Bearer tok", 101),  # the real one refuses it; fastws clients send it
-        (None, 401),
-        ("", 401),
-        ("tok2", 401),
-        ("to", 401),
-        ("Bearer wrong", 401),
-        ("Basic dG9rOnRvaw==", 401),
-        ("tok tok", 401),
-    ],
-)
-def test_r3_token(server: Fastws, token: str | None, status: int) -> None:
-    server.mark = len(server.lines)
-    assert status_of(server.port, token) == status
-    if status != 101:
-        server.wait_for("proxy-server 127.0.0.1:.* \\(--auth-token\\)")
-
-
-def test_r3_two_fields_are_refused(server: Fastws) -> None:
-    with opened(server.port, token="tok\r\nAuthorization: tok") as client:
-        assert client.answer.status == 401
-
-
-def test_rule_13_3_1_wrong_tokens_are_limited_by_address() -> None:
-    with proxy_server("--auth-attempts", "3", tls=False) as server:
-        found = [status_of(server.port, "x", plain=True) for _ in range(5)]
-        assert found == [401, 401, 401, 429, 429]
-        with opened(server.port, plain=True) as client:
-            assert client.answer.status == 429  # the right one, too
-            assert 0 < int(client.answer.fields["retry-after"]) <= 60
-        server.wait_for(r"INFO .*: 3 wrong tokens of this address \(--auth-attempts\)")
-    with proxy_server("--auth-attempts", "0", tls=False) as server:
-        found = [status_of(server.port, "x", plain=True) for _ in range(25)]
-        assert found == [401] * 25
-        assert status_of(server.port, "tok", plain=True) == 101
-
-
-@pytest.mark.parametrize("path", ["/", "/some/path", "/a?b=c"])
-def test_r4_any_path(server: Fastws, service: Service, path: str) -> None:
-    with opened(server.port, path) as client:
-        assert client.ask(service.port, b"hello") == b"hello"
-
-
-def test_r4_the_only_path() -> None:
-    with proxy_server("--path", "/some/path") as server:
-        assert status_of(server.port, "tok", "/some/path") == 101
-        assert status_of(server.port, "tok", "/") == 404
-
-
-def keys(place: Path) -> dict[str, tuple[Path, Path]]:
-    """Chain and key in files of their own, for each kind of key."""
-    made = {}
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(place / "ca.pem"))
-    pkcs8, old = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
-    for name, kind, form in (
-        ("rsa-pkcs1", trustme.KeyType.RSA, old),
-        ("rsa-pkcs8", trustme.KeyType.RSA, pkcs8),
-        ("ec-pkcs8", trustme.KeyType.ECDSA, pkcs8),
-        ("ec-sec1", trustme.KeyType.ECDSA, old),
-    ):
-        leaf = authority.issue_cert(*NAMES, key_type=kind)
-        key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
-        chain = place / f"{name}.chain.pem"
-        chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
-        file = place / f"{name}.key.pem"
-        file.write_bytes(key.private_bytes(Encoding.PEM, form, NoEncryption()))
-        made[name] = chain, file
-    return made
-
-
-HEADS = {
-    "rsa-pkcs1": b"-----BEGIN RSA PRIVATE KEY-----",
-    "rsa-pkcs8": b"-----BEGIN PRIVATE KEY-----",
-    "ec-pkcs8": b"-----BEGIN PRIVATE KEY-----",
-    "ec-sec1": b"-----BEGIN EC PRIVATE KEY-----",
-}
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_r5_each_kind_of_key(service: Service, tmp_path: Path, name: str) -> None:
-    chain, key = keys(tmp_path)[name]
-    assert key.read_bytes().startswith(HEADS[name])
-    options = ("rust-proxy", "-l", "127.0.0.1:0", "-t", "tok", "-f", str(chain))
-    allow = ("--allow", "127.0.0.1")
-    with Fastws(*options, "-k", str(key), *allow) as server:
-        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-            context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-            context.minimum_version = context.maximum_version = version
-            with opened(server.port, tls=context) as client:
-                assert client.sock.version() == version.name.replace("_", ".")
-                assert client.sock.selected_alpn_protocol() is None
-                assert client.ask(service.port, b"hello") == b"hello"
 
 
 def test_r6_names_are_resolved_by_the_server(server: Fastws, service: Service) -> None:
@@ -518,294 +406,6 @@ def test_r25_five_hundred_streams_at_once() -> None:
             client.say(CLOSE)
             assert client.packet() == CLOSE
         assert hashes == [True] * STREAMS
-
-
-# -- the command -------------------------------------------------------------------
-
-
-def test_r26_options_of_the_server(service: Service) -> None:
-    names = ("--mode", "server", "--listen_addr", "127.0.0.1:0")
-    token = ("--authorization", "tok")
-    pair = ("--fullchain", certs().cert, "--private_key", certs().key)
-    with Fastws("rust-proxy", *names, *token, *pair, "--allow", "127.0.0.1") as server:
-        assert "proxy-server on 127.0.0.1:" in server.text
-        with opened(server.port) as client:
-            assert client.ask(service.port, b"hello") == b"hello"
-
-
-def test_r26_short_options_and_a_private_target_is_denied(service: Service) -> None:
-    pair = ("-f", certs().cert, "-k", certs().key)
-    with Fastws(
-        "rust-proxy", "-m", "server", "-l", "127.0.0.1:0", "-t", "tok", *pair
-    ) as server:
-        with opened(server.port) as client:
-            client.dial("127.0.0.1", service.port)
-            assert client.packet() == CLOSE
-        server.wait_for("WARNING .*: 127.0.0.1 is loopback, and no --allow names it")
-
-
-def test_r26_variables_of_the_container(service: Service) -> None:
-    """AUTHORIZATION among them, which the image itself gets wrong."""
-    variables = {"MODE": "server", "LISTEN": "127.0.0.1:0", "AUTHORIZATION": "tok"}
-    variables |= {"FULLCHAIN": certs().cert, "PRIVATE_KEY": certs().key}
-    with Fastws("rust-proxy", "--allow", "127.0.0.1", **variables) as server:
-        assert status_of(server.port, "wrong") == 401
-        with opened(server.port) as client:
-            assert client.ask(service.port, b"hello") == b"hello"
-
-
-def test_r26_files_that_variables_name(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("first\n")
-    (tmp_path / "listen").write_text("127.0.0.1:0\n")
-    variables = {
-        "AUTHORIZATION_FILE": str(tmp_path / "token"),
-        "LISTEN_FILE": str(tmp_path / "listen"),
-        "FULLCHAIN_FILE": certs().cert,
-        "PRIVATE_KEY_FILE": certs().key,
-    }
-    with Fastws("rust-proxy", **variables) as server:
-        assert tokens(server, "first", "next") == [101, 401]
-        new = tmp_path / "new"
-        new.write_text("next\n")
-        new.replace(tmp_path / "token")  # seen by itself
-        server.wait_for("INFO .*the value of --auth-token reloaded")
-        assert tokens(server, "first", "next") == [401, 101]
-
-
-def tokens(server: Fastws, *words: str) -> list[int]:
-    return [status_of(server.port, word) for word in words]
-
-
-GOOD = ("-l", "127.0.0.1:0", "-t", "tok")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "texts"),
-    [
-        (("-t", ""), ("--authorization", "is empty")),
-        (("-t", " "), ("--authorization", "is empty")),
-        ((*GOOD, "-f", "/no/chain"), ("--fullchain", "/no/chain", "cannot be read")),
-        (
-            (*GOOD, "-f", "CERT", "-k", "/no/key"),
-            ("--private_key", "/no/key", "cannot be read"),
-        ),
-        ((*GOOD, "-f", "KEY", "-k", "KEY"), ("holds no certificate (PEM)",)),
-        ((*GOOD, "-f", "CERT", "-k", "CERT"), ("holds no private key (PEM)",)),
-        ((*GOOD, "-f", "CERT", "-k", "LOCKED"), ("the private key is encrypted",)),
-        ((*GOOD, "-f", "CERT", "-k", "OTHER"), ("does not belong to",)),
-        (("-m", "client", "-l", "127.0.0.1:0"), ("--proxy_addr", "is missing")),
-    ],
-)
-def test_r27_start_up_checks(
-    arguments: tuple[str, ...], texts: tuple[str, ...]
-) -> None:
-    made = certs()
-    paths = {"CERT": made.cert, "KEY": made.key, "LOCKED": made.encrypted_key}
-    paths["OTHER"] = made.stranger
-    ended = run_fastws("rust-proxy", *(paths.get(word, word) for word in arguments))
-    assert ended.returncode == 78, ended.stderr
-    lines = ended.stderr.splitlines()
-    assert len(lines) == 1
-    for text in texts:
-        assert text in lines[0]
-
-
-# -- section 10: odd input ---------------------------------------------------------
-
-
-def kinds(port: int) -> dict[str, bytes]:
-    """Messages that the codec has no word for."""
-    number = port.to_bytes(2, "little")
-    return {
-        "empty message": frame(2, b""),
-        "empty data": frame(2, b"\2"),
-        "unknown kind": frame(2, b"\4abc"),
-        "kind zero": frame(2, b"\0"),
-        "text": frame(1, b"hello"),
-        "text like a signal": frame(1, b"F"),
-        "close frame": close(1000),
-        "connect without address": frame(2, b"\1"),
-        "unknown address type": frame(2, b"\1\2" + number + b"abcd"),
-        "short address": frame(2, b"\1\1" + number + b"\x7f\0\0"),
-        "long address": frame(2, b"\1\1" + number + b"\x7f\0\0\1\0"),
-        "short IPv6 address": frame(2, b"\1\4" + number + bytes(15)),
-        "no name": frame(2, b"\1\3" + number),
-        "name with a space": frame(2, b"\1\3" + number + b"a b"),
-        "name that is no UTF-8": frame(2, b"\1\3" + number + b"\xff\xfe"),
-        "name too long": frame(2, b"\1\3" + number + b"a" * 256),
-        "enormous connect": frame(2, b"\1\3" + number + b"a" * 100_000),
-        "close with more": frame(2, b"\3\0"),
-        "unmasked": frame(2, b"\3", key=None),
-        "reserved bit": frame(2, b"\3", rsv=4),
-    }
-
-
-@pytest.mark.parametrize("name", kinds(0))
-def test_rule_13_3_7_what_is_no_packet_ends_a_waiting_connection(
-    server: Fastws, name: str
-) -> None:
-    with opened(server.port) as client:
-        client.sock.sendall(kinds(7001)[name])
-        assert ends(client)
-
-
-@pytest.mark.parametrize("name", kinds(0))
-def test_section_10_what_is_no_packet_ends_stream_and_target(
-    server: Fastws, name: str
-) -> None:
-    """No user waits for ever: the target is reset, and so is the connection."""
-    ended: list[str] = []
-
-    def greet(sock: Any) -> None:
-        sock.sendall(b"hello")
-        try:
-            ended.append(f"EOF after {read_to_end(sock)!r}")
-        except ConnectionResetError:
-            ended.append("reset")
-
-    with Service(greet) as service, opened(server.port) as client:
-        client.dial("127.0.0.1", service.port)
-        assert client.take_data(5) == b"hello"
-        client.sock.sendall(kinds(7001)[name])
-        assert ends(client)
-        eventually(lambda: ended)
-        assert ended == ["reset"]
-
-
-def test_section_10_connect_while_relaying(server: Fastws, service: Service) -> None:
-    with opened(server.port) as client:
-        client.dial("127.0.0.1", service.port)
-        client.dial("127.0.0.1", service.port)
-        assert ends(client)
-    server.wait_for("protocol error: Connect out of turn")
-
-
-def ends(client: RustProxyClient) -> bool:
-    """TCP ends without a frame; over TLS with or without close_notify."""
-    try:
-        return client.is_closed()
-    except ssl.SSLError:
-        return True
-
-
-def test_rule_13_3_7_waiting_ignores_data_and_close(
-    server: Fastws, service: Service
-) -> None:
-    """Clients of ours probe with Close; a real one may send what came too late."""
-    with opened(server.port) as client:
-        for _ in range(3):
-            client.say(CLOSE, b"\2late", CLOSE)
-            assert client.ask(service.port, b"hello") == b"hello"
-        assert client.is_quiet(UNIT)
-
-
-@pytest.mark.parametrize("relaying", [False, True], ids=["waiting", "relaying"])
-def test_section_10_pings_are_answered(
-    server: Fastws, service: Service, relaying: bool
-) -> None:
-    with opened(server.port) as client:
-        if relaying:
-            client.dial("127.0.0.1", service.port)
-        client.send(PING, b"are you there")
-        answer = client.frame()
-        assert (answer.opcode, answer.payload) == (PONG, b"are you there")
-        client.send(PONG, b"")
-        if not relaying:
-            client.dial("127.0.0.1", service.port)
-        client.give(b"hello")
-        assert client.take_data(5) == b"hello"
-
-
-# -- rules 13.3.4 to 13.3.6 --------------------------------------------------------
-
-
-def test_rule_13_3_4_a_slow_dial_holds_up_nobody(service: Service) -> None:
-    port, socks = black_hole()
-    with closing(*socks), proxy_server("--connect-timeout", "60s") as server:
-        with opened(server.port) as slow, opened(server.port) as fast:
-            slow.dial("127.0.0.1", port)
-            for _ in range(5):
-                assert fast.ask(service.port, b"hello") == b"hello"
-            assert slow.is_quiet(UNIT)
-
-
-@pytest.mark.parametrize(
-    ("host", "rule"),
-    [
-        ("10.0.0.1", "10.0.0.1 is not global, and no --allow names it"),
-        ("169.254.169.254", "169.254.169.254 is not global"),
-        ("0.0.0.0", "0.0.0.0 is not global"),
-        ("::ffff:10.0.0.1", "10.0.0.1 is not global"),
-        ("denied.example", "--deny \\*.example"),
-        ("127.0.0.2", "--deny 127.0.0.2"),
-    ],
-)
-def test_rule_13_3_4_access_rules_come_before_the_dial(host: str, rule: str) -> None:
-    denied = ("--deny", "*.example", "--deny", "127.0.0.2")
-    with proxy_server(*denied) as server, opened(server.port) as client:
-        client.dial(host, 80)
-        assert client.packet() == CLOSE
-        server.wait_for(f"WARNING .*: forbidden: .*{rule}")
-
-
-def test_rule_13_3_6_a_connection_that_waits_too_long_is_closed(
-    service: Service,
-) -> None:
-    with proxy_server("--pool-idle", units(6)) as server:
-        with opened(server.port) as client, opened(server.port) as busy:
-            busy.dial("127.0.0.1", service.port)
-            for _ in range(3):
-                assert client.ask(service.port, b"hello") == b"hello"
-            assert client.at_end()  # after close_notify
-            server.wait_for("WebSocket ended after 3 streams: idle")
-            busy.give(b"hello")
-            assert busy.take_data(5) == b"hello"
-
-
-def test_rule_13_3_5_draining() -> None:
-    """Nobody new comes in; streams go on to their end; then idle ones are closed."""
-    started = threading.Event()
-
-    def hold(sock: Any) -> None:
-        read_exactly(sock, 1)
-        started.set()
-        data = read_to_end(sock)
-        sock.sendall(data)
-
-    with Service(hold) as service, proxy_server() as server:
-        with contextlib.ExitStack() as stack:
-            idle = [stack.enter_context(opened(server.port)) for _ in range(4)]
-            busy = stack.enter_context(opened(server.port))
-            busy.dial("127.0.0.1", service.port)
-            busy.give(b"x")
-            assert started.wait(SHORT)
-            server.signal(15)
-            server.wait_for("draining")
-            refused(server.port)
-            # A rust-proxy client may still use what it has.
-            idle[0].dial("127.0.0.1", service.port)
-            idle[0].give(b"xhello")
-            idle[0].say(CLOSE)
-            assert idle[0].take_until_close() == b"hello"
-            assert idle[1].is_quiet(UNIT)
-            busy.give(b"the end")
-            busy.say(CLOSE)
-            assert busy.take_until_close() == b"the end"
-            for client in (*idle, busy):
-                assert client.at_end()
-            assert server.wait() == 0
-
-
-def refused(port: int) -> None:
-    """Wait until nobody listens."""
-    deadline = time.monotonic() + SHORT
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), SHORT).close()
-        except OSError:
-            return
-        assert time.monotonic() < deadline
-        time.sleep(UNIT / 20)
 
 
 def test_http_through_the_pool_with_a_real_origin(server: Fastws) -> None:
