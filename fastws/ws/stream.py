@@ -15,6 +15,22 @@ LIMIT = 64 * 1024
 """Bytes: asyncio's own limit of a line, and half of what waits to be read."""
 
 
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Between transport and reader; waiting for the end may be cancelled."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(reader, loop=loop)
+        self.gone = asyncio.Event()
+        self.error: Exception | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.error = exc
+        self.gone.set()
+        super().connection_lost(exc)
+
+
 class Stream:
     """One WebSocket as bytes. For the tasks of one event loop.
 
@@ -41,7 +57,7 @@ class Stream:
     ) -> None:
         loop = asyncio.get_running_loop()
         self._reader = asyncio.StreamReader(limit, loop)
-        self._protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
+        self._protocol = _Protocol(self._reader, loop)
         self.transport = WebSocketTransport(
             stream, self._protocol, options, extra, on_end
         )
@@ -171,7 +187,9 @@ class Stream:
         Raises:
             StreamReset: not everything can be taken as delivered.
         """
-        await self._writer.wait_closed()
+        await self._protocol.gone.wait()
+        if self._protocol.error is not None:
+            raise self._protocol.error
 
     async def __aenter__(self) -> Self:
         return self
