@@ -79,8 +79,9 @@ async def copy_bidirectional(a: Joinable, b: Joinable, **limits: Any) -> CopyRes
             transport of TCP, TLS, a unix socket or
             :func:`fastws.open_transport`. Owned from now on, nobody may read from it or
             write to it; what was written before goes first. The protocol of a transport
-            hears ``connection_lost(None)`` at the end, so that ``wait_closed`` of a
-            writer returns.
+            keeps what it got (pause reading first), and hears
+            ``connection_lost(None)`` at the end, so that ``wait_closed`` of a writer
+            returns.
         b: likewise.
         limits: of :func:`fastws.ws.transport.stream_options`.
 
