@@ -23,7 +23,6 @@ from fastws.modes.way_out import make_outlet
 from fastws.net import sockopt
 from fastws.net.access import Access
 from fastws.net.deadlines import start_limit
-from fastws.net.ends import End
 from fastws.net.pooled import PooledSocket, Request
 from fastws.net.stream import describe
 from fastws.net.upgrade import HeadHold
@@ -148,22 +147,9 @@ class ProxyServerRunner(UpgradeRunner):
 
 
 class ServedSocket(PooledSocket):
-    """A pooled WebSocket whose end can be waited for.
+    """A pooled WebSocket that can be sent away."""
 
-    Attributes:
-        lost: set when the transport is gone.
-    """
-
-    __slots__ = ("lost",)
-
-    def __init__(self, stream: WebSocketStream, **options: Any) -> None:
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        super().__init__(stream, **options)
-
-    def end_lost(self, end: End) -> None:
-        super().end_lost(end)
-        if not self.lost.done():
-            self.lost.set_result(None)
+    __slots__ = ()
 
     def go_away(self, reason: str) -> None:
         """End it, and the stream that is open: Close 1001 where one is understood."""

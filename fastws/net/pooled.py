@@ -46,6 +46,7 @@ class PooledSocket:
 
     Attributes:
         due: see :class:`fastws.net.sweep.Swept`.
+        lost: set when the transport is gone.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class PooledSocket:
         "due",
         "end",
         "loop",
+        "lost",
         "options",
     )
 
@@ -73,6 +75,7 @@ class PooledSocket:
         self.loop = asyncio.get_running_loop()
         self.options = options
         self.due = 0.0
+        self.lost: asyncio.Future[None] = self.loop.create_future()
         self._on_idle = on_idle
         self._on_end = on_end
         self._answer: asyncio.Future[Status] | None = None
@@ -318,6 +321,8 @@ class PooledSocket:
         """The transport is gone."""
         sweep_of(self.loop).discard(self)
         self.end.detach()
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     # -- time --------------------------------------------------------------------------
 

@@ -49,10 +49,14 @@ class DatagramWay(Protocol):
         done: set once none can be sent any more: why, empty if in order.
     """
 
-    dropped: int
     denied: int
     reason: str
-    done: asyncio.Future[str]
+
+    @property
+    def dropped(self) -> int: ...
+
+    @property
+    def done(self) -> asyncio.Future[str]: ...
 
     def send(self, host: str, port: int, payload: memoryview) -> None:
         """Send one; ``payload`` is viewed during the call. Never waits."""

@@ -156,6 +156,45 @@ class Association:
         return f"{text}, {dropped} dropped, {self.foreign} foreign{denied}"
 
 
+class JudgedWay:
+    """Asks access rules before a datagram goes a way that others resolve names for.
+
+    Args:
+        way: owned.
+        access: asked for each target.
+    """
+
+    __slots__ = ("_access", "_way", "denied", "reason")
+
+    def __init__(self, way: DatagramWay, access: Access) -> None:
+        self._way = way
+        self._access = access
+        self.denied = 0
+        self.reason = ""
+
+    @property
+    def dropped(self) -> int:
+        """See :class:`fastws.proxy.outgoing.DatagramWay`."""
+        return self._way.dropped
+
+    @property
+    def done(self) -> asyncio.Future[str]:
+        """See :class:`fastws.proxy.outgoing.DatagramWay`."""
+        return self._way.done
+
+    def send(self, host: str, port: int, payload: memoryview) -> None:
+        try:
+            self._access.check_asked(host, port)
+        except Denied as error:
+            self.denied += 1
+            self.reason = self.reason or str(error)
+        else:
+            self._way.send(host, port, payload)
+
+    def close(self) -> None:
+        self._way.close()
+
+
 def describe_denied(way: DatagramWay) -> str:
     """How many datagrams rules forbade, for the log; empty for none."""
     return f", {way.denied} denied ({way.reason})" if way.denied else ""
