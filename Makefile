@@ -29,7 +29,7 @@ WITH_VENV := PATH="$(abspath $(BIN)):$$PATH"
 WORKERS ?= 4
 QUICK := -q -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
-.PHONY: help demo test test-slow lint bench peers docs wheel clean check
+.PHONY: help demo test test-slow fuzz lint bench peers docs wheel clean check
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -74,6 +74,14 @@ peers: $(VENV)/.base $(VENV)/.bench ## install the programs that bench compares 
 	cargo install --locked wstunnel
 	cargo install wmproxy --version 0.2.7
 	@command -v haproxy >/dev/null || echo "make peers: haproxy is missing; on Debian: apt install haproxy"
+
+# What breaks is kept below build/fuzz; inputs that reach new code join tests/fuzz/corpus
+# by python -m tests.fuzz.run TARGET --keep, and every test run goes through these.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.built $(VENV)/.test $(VENV)/.fuzz ## look for inputs that break decoder, handshake or deflate (half an hour)
+	$(BIN)/python -m tests.fuzz.run frames --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.run handshake --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.run deflate --seconds $(FUZZ_SECONDS)
 
 docs: $(VENV)/.docs ## render docs/ into site/ and check its links
 	$(BIN)/mkdocs build --strict --quiet
@@ -124,7 +132,7 @@ $(VENV)/.built: $(SOURCES) $(VENV)/.base
 	FASTWS_BUILD_EXTENSION=yes $(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
-$(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: pyproject.toml $(VENV)/.venv
+$(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.fuzz $(VENV)/.release: $(VENV)/.%: pyproject.toml $(VENV)/.venv
 	@echo "installing what $* needs"
 	@$(call requires,$*)
 	@touch $@
