@@ -228,7 +228,7 @@ class _Visitor(asyncio.Protocol):
         self._news = asyncio.Event()  # something is in the queue, or nothing will be
         self._room = asyncio.Event()  # wts takes more
         self._room.set()
-        self._is_accepted = self._is_closed = self._is_over = False
+        self._is_closed = self._is_over = False
 
     async def run(
         self,
@@ -274,14 +274,7 @@ class _Visitor(asyncio.Protocol):
     async def _finish(self, sending: "asyncio.Task[None]") -> None:
         """Let the server have what is left, and an end."""
         if self._scope["type"] == "websocket" and not self._is_closed:
-            if self._is_accepted or self._answer is None:
-                self._put(
-                    {
-                        "type": "websocket.close",
-                        "code": CLOSE_INTERNAL_ERROR,
-                        "reason": "",
-                    }
-                )
+            self._close(Close(CLOSE_INTERNAL_ERROR, ""))
         self._is_over = True
         self._news.set()
         await asyncio.wait({sending}, timeout=self._linger)
@@ -311,7 +304,6 @@ class _Visitor(asyncio.Protocol):
             for name, value in head.headers
             if name.lower() not in _HOP_FIELDS
         ]
-        self._is_accepted = True
         chosen = head.get("sec-websocket-protocol")
         self._put(
             {"type": "websocket.accept", "subprotocol": chosen, "headers": fields}
