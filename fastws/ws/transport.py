@@ -81,9 +81,9 @@ class WebSocketTransport(PipeTransport):
         inner = ByteStream(self.pump_side, Kind.STREAM, self.pump_side.protocol)
         self.copy = Copy(stream, inner, options)
         self.copy.b.read_limit = HELD
-        self.copy.start(stream, inner)
         assert isinstance(self.copy.a, WebSocketEnd)
         self.end = self.copy.a
+        self.copy.start(stream, inner)  # may bring all of it to an end
         self.task = self.loop.create_task(_wait(self.copy))
         self.task.add_done_callback(partial(self._ended, self.copy))
 
