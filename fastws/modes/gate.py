@@ -26,6 +26,8 @@ from fastws.wire.proxy_protocol import encode_header
 
 logger = logging.getLogger("fastws.modes")
 
+_NOBODY = Client("", 0)
+
 
 class Gate:
     """What stands between the listener of one runner and its targets.
@@ -115,7 +117,7 @@ class Visit:
         self._hold = hold
         self._counted: str | None = None
         self.who = ""
-        self.client = Client("", 0)
+        self.client = _NOBODY
 
     def _peer(self) -> Peer | None:
         """Who connected, as a PROXY header says or as the socket does."""
@@ -128,7 +130,7 @@ class Visit:
         return source
 
     def _see(self, peer: Peer | None) -> None:
-        self.client = Client(*(peer or ("", 0)))
+        self.client = _NOBODY if peer is None else Client(peer[0], peer[1])
         self.who = name_of(self.client) or describe(self._transport, self._hold.peer)
 
     async def read_head(self, timeout: float) -> Head:

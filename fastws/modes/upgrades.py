@@ -24,7 +24,6 @@ from fastws.http.answers import (
 from fastws.modes.gate import Gate, Visit
 from fastws.modes.parts import Part
 from fastws.modes.runner import Runner, naming_options, new_id
-from fastws.net.arrived import ArrivedHold
 from fastws.net.stream import describe, kind_of
 from fastws.net.tls import server_context
 from fastws.net.upgrade import HeadHold
@@ -108,17 +107,9 @@ class UpgradeRunner(Runner):
     # -- one connection ------------------------------------------------------------
 
     def handle(self, transport: Any, protocol: Any) -> Coroutine[Any, Any, None]:
-        if self.gate is None:
-            return self._serve(transport, protocol, None)
-        return self._visited(transport, protocol, self.gate)
-
-    async def _visited(self, transport: Any, hold: ArrivedHold, gate: Gate) -> None:
-        """Serve a connection that comes through the gate."""
-        visit = Visit(gate, transport, hold)
-        try:
-            await self._serve(transport, hold, visit)
-        finally:
-            visit.leave()
+        gate = self.gate
+        visit = None if gate is None else Visit(gate, transport, protocol)
+        return self._serve(transport, protocol, visit)
 
     async def _serve(
         self, transport: Any, protocol: HeadHold, visit: Visit | None
@@ -140,6 +131,9 @@ class UpgradeRunner(Runner):
         except RemoteProtocolError as error:
             who = describe(transport, protocol.peer) if visit is None else visit.who
             await self._answer_refusal(protocol, error, who)
+        finally:
+            if visit is not None:
+                visit.leave()
 
     async def _answer_refusal(
         self, hold: HeadHold, error: RemoteProtocolError, who: str

@@ -19,7 +19,7 @@ from fastws.http.answers import RETRY_AFTER, Refusal
 from fastws.modes.gate import Visit, make_gate
 from fastws.modes.parts import Part
 from fastws.modes.runner import naming_options
-from fastws.modes.targets import NoTarget, Targets
+from fastws.modes.targets import NoTarget, Targets, Way
 from fastws.modes.udp import UdpFlow, flow_options
 from fastws.modes.upgrades import UpgradeRunner
 from fastws.net import sockopt
@@ -30,6 +30,7 @@ from fastws.net.tls import client_context
 from fastws.net.udp import UdpDialer, UdpStream
 from fastws.net.upgrade import HeadHold
 from fastws.net.websocket import WebSocketStream
+from fastws.upstream.group import Group
 from fastws.wire.handshake import Upgrade
 from fastws.wire.head import Head
 
@@ -124,10 +125,11 @@ class WsToTcpRunner(UpgradeRunner):
                 preface = visit.preface()
             if self.once is not None:
                 self._take_once(transport)
-            if self.targets is None:
-                up = await self._dial(self.dialer, preface)
+            way = self.dialer if self.targets is None else self._choose(upgrade)
+            if isinstance(way, Dialer):
+                up = await self._dial(way, preface)
             else:
-                up, leave = await self._dial_choice(self.targets, upgrade, preface)
+                up, leave = await self._dial_any(way, preface)
             who = describe(transport, hold.peer) if visit is None else visit.who
             if hold.lost or transport.is_closing():
                 sockopt.reset(up.transport)
@@ -193,21 +195,23 @@ class WsToTcpRunner(UpgradeRunner):
         except DialError as error:
             raise unreachable(error) from error
 
-    async def _dial_choice(
-        self, targets: Targets, upgrade: Upgrade, preface: bytes
-    ) -> tuple[ByteStream, Callable[[], None] | None]:
-        """Dial where the request is to go; what to call when that has ended."""
+    def _choose(self, upgrade: Upgrade) -> Way:
+        """Where the request is to go."""
+        assert self.targets is not None
         try:
-            way = targets.choose(upgrade.host, upgrade.target)
+            return self.targets.choose(upgrade.host, upgrade.target)
         except NoTarget as error:
             raise Refusal(error.reason, http_status=error.status) from None
-        if isinstance(way, Dialer):
-            return await self._dial(way, preface), None
+
+    async def _dial_any(
+        self, group: Group, preface: bytes
+    ) -> tuple[ByteStream, Callable[[], None]]:
+        """Dial one of several; what to call when that has ended."""
         try:
-            up, member = await way.dial(preface)
+            up, member = await group.dial(preface)
         except DialError as error:
             raise unreachable(error) from error
-        return up, partial(way.release, member)
+        return up, partial(group.release, member)
 
 
 def unreachable(error: DialError) -> Refusal:

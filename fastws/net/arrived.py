@@ -7,7 +7,7 @@ all others do with the plain one.
 import asyncio
 
 from fastws.exceptions import RemoteProtocolError
-from fastws.net.prelude import Arrival, ProxyRule
+from fastws.net.prelude import NO_ARRIVAL, Arrival, ProxyRule
 from fastws.net.upgrade import HeadHold
 
 
@@ -26,7 +26,7 @@ class ArrivedHold(HeadHold):
 
     def __init__(self, rule: ProxyRule | None = None) -> None:
         super().__init__()
-        self.arrival = Arrival()
+        self.arrival = NO_ARRIVAL
         self._rule = rule
         self._early = b""
         self._flow: asyncio.Future[None] | None = None

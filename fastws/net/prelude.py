@@ -46,6 +46,9 @@ class Arrival(NamedTuple):
     is_http: bool = False
 
 
+NO_ARRIVAL = Arrival()
+
+
 class ProxyRule:
     """Whose PROXY headers are believed, and whether there must be one.
 
