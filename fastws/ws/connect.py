@@ -35,10 +35,10 @@ from fastws.exceptions import (
 from fastws.net.backoff import Backoff
 from fastws.net.dial import Dialer
 from fastws.net.upgrade import NO_HEAD
+from fastws.typing import LoggerLike
 from fastws.wire.deflate import Deflate
 from fastws.wire.head import Head
 from fastws.ws.connection import Connection
-from fastws.ws.facts import LoggerLike
 from fastws.ws.heads import (
     PRODUCT,
     Headers,

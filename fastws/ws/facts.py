@@ -4,14 +4,12 @@ import asyncio
 import logging
 import uuid
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any
 
 from fastws._consts import CLOSE_ABNORMAL
+from fastws.typing import LoggerLike
 from fastws.ws.heads import Request, Response
 from fastws.ws.protocol import WebSocket
-
-LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
-"""Where log lines go."""
 
 
 class State(IntEnum):

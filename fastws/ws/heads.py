@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fastws._version import __version__
 from fastws.typing import HeaderList
 from fastws.wire.head import Head, encode_fields
+from fastws.wire.http1 import build_response
 
 PRODUCT = f"Python/{sys.version_info[0]}.{sys.version_info[1]} fastws/{__version__}"
 """How both sides call themselves (RFC 9110 section 10): User-Agent and Server."""
@@ -119,3 +120,17 @@ def response_of(
 ) -> Response:
     """An answer as hooks and callers see it."""
     return Response(status, reason, Headers(fields), body)
+
+
+def encode_response(response: Response) -> bytes:
+    """An answer as it is sent, also a 101.
+
+    Raises:
+        LocalProtocolError: a field holds what would break the head.
+    """
+    return build_response(
+        response.status_code,
+        list(response.headers.raw_items()),
+        response.body,
+        reason=response.reason_phrase or None,
+    )

@@ -20,8 +20,6 @@ from fastws.wire.http1 import HeadReader
 from fastws.ws.handler import Handler
 from fastws.ws.protocol import WebSocket
 
-logger = logging.getLogger("fastws.ws")
-
 
 class Opening:
     """One connection until its handshake is answered; what hooks look at and change.
@@ -39,6 +37,7 @@ class Opening:
         headers: further fields of the answer.
         extensions: value of Sec-WebSocket-Extensions to be answered, or ``None``.
         codec: of the extension that was agreed on, or ``None``.
+        answer: the whole 101, in place of what the above says.
         context: whatever a server built on this one keeps with it.
     """
 
@@ -47,6 +46,7 @@ class Opening:
         "_is_answered",
         "_reader",
         "_server",
+        "answer",
         "codec",
         "context",
         "due",
@@ -79,6 +79,7 @@ class Opening:
         self.headers: Sequence[tuple[str, str]] = ()
         self.extensions: str | None = None
         self.codec: Any = None
+        self.answer: bytes | None = None
         self.context: Any = None
         self.task: asyncio.Task[None] | None = None
 
@@ -131,17 +132,19 @@ class Opening:
     def refuse(self, error: RemoteProtocolError) -> None:
         """Answer with the error's status, and end the connection."""
         who = describe(self.transport, self.remote_address)
-        logger.log(level_of(error), "%s: refused: %s", who, error.reason)
+        log = self._server.logger
+        log.log(level_of(error), "%s: refused: %s", who, error.reason)
         is_head = self._reader is not None and getattr(self, "head", None) is not None
         self.finish(build_refusal(error, is_head and self.head.method == "HEAD"))
 
     def fail(self, exc: Exception) -> None:
         """A hook raised: 500, and one line."""
-        logger.error(
+        log = self._server.logger
+        log.error(
             "WebSocket handler failed: %s: %s",
             type(exc).__name__,
             exc,
-            exc_info=logger.isEnabledFor(logging.DEBUG),
+            exc_info=log.isEnabledFor(logging.DEBUG),
         )
         self.finish(build_refusal(Refusal("handler failed", http_status=500)))
 
@@ -168,6 +171,8 @@ class Opening:
         assert self.upgrade is not None
         self._is_answered = True
         self._server.forget_opening(self)
+        if self.answer is not None:
+            return self.answer
         return build_accept(
             self.upgrade.key,
             subprotocol=self.subprotocol,

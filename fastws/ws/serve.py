@@ -6,61 +6,88 @@ Source: RFC 6455 section 4.2. Names and meanings are those of ``websockets``.
 import asyncio
 import http
 import logging
+import os
 import socket
 import ssl as tls
 from collections.abc import (
     Awaitable,
     Callable,
-    Collection,
     Generator,
     Iterable,
     Sequence,
 )
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, Unpack
 
 from fastws._consts import CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
 from fastws.exceptions import ConnectionClosed
+from fastws.typing import LoggerLike
+from fastws.wire.deflate import Deflate
 from fastws.wire.handshake import accept_key
-from fastws.wire.http1 import build_response
 from fastws.ws.connection import Connection
+from fastws.ws.facts import State
 from fastws.ws.heads import (
+    PRODUCT,
     Headers,
     HeadersLike,
     Request,
     Response,
+    encode_response,
     pairs_of,
     response_of,
 )
-from fastws.ws.limits import MaxQueue, water_marks
+from fastws.ws.limits import (
+    NO_LIMIT,
+    Limits,
+    MaxQueue,
+    plain_limits,
+    water_marks,
+)
 from fastws.ws.opening import Opening
 from fastws.ws.protocol import WebSocket
-from fastws.ws.server import CallbackServer, serve_callbacks
+from fastws.ws.server import CallbackServer, Origins, address_of, serve_callbacks
 
 logger = logging.getLogger("fastws.ws")
 
 
 class ServerConnection(Connection):
-    """The server's end of a WebSocket; handlers and hooks get it."""
+    """The server's end of a WebSocket; handlers and hooks get it.
+
+    Attributes:
+        server: it belongs to.
+        username: set by :func:`fastws.basic_auth`.
+    """
+
+    username: str
 
     def __init__(self, server: "Server", opening: Opening) -> None:
         super().__init__(server.max_queue)
         self.server = server
+        self._logger = server.logger
         self._head = opening.head
         self._address = opening.remote_address
         self._opening: Opening | None = opening
-        self._answer: tuple[str, str | None, list[tuple[str, str]]] | None = None
+        self._answer: Response | tuple[str, str | None, list[Any]] | None = None
 
     def on_open(self, ws: WebSocket) -> None:
         super().on_open(ws)
         opening, self._opening = self._opening, None
-        if opening is not None and opening.upgrade is not None:
-            key, extra = opening.upgrade.key, list(opening.headers)
-            self._answer = key, opening.extensions, extra
+        if opening is not None and self._answer is None:
+            self.accepted(opening)
         self.server.opened(self)
 
     def on_close(self, code: int, reason: str) -> None:
         super().on_close(code, reason)
-        self.server.connections.discard(self)
+        self.server.all_connections.discard(self)
+
+    def accepted(self, opening: Opening) -> None:
+        """Keep what the 101 says."""
+        if opening.upgrade is not None:
+            key, extra = opening.upgrade.key, list(opening.headers)
+            self._answer = key, opening.extensions, extra
+
+    def answered(self, response: Response) -> None:
+        """Keep what ``process_response`` has made of it."""
+        self._answer = response
 
     def respond(self, status: int, text: str) -> Response:
         """A plain answer for ``process_request`` to return."""
@@ -81,16 +108,19 @@ class ServerConnection(Connection):
     @property
     def response(self) -> Response | None:
         """Our 101."""
-        if self._answer is None:
-            return None
+        if self._answer is None or isinstance(self._answer, Response):
+            return self._answer
         key, extensions, extra = self._answer
         fields = [
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
             ("Sec-WebSocket-Accept", accept_key(key)),
         ]
-        if self.subprotocol is not None:
-            fields.append(("Sec-WebSocket-Protocol", self.subprotocol))
+        subprotocol = self.subprotocol
+        if self._opening is not None:
+            subprotocol = self._opening.subprotocol
+        if subprotocol is not None:
+            fields.append(("Sec-WebSocket-Protocol", subprotocol))
         if extensions is not None:
             fields.append(("Sec-WebSocket-Extensions", extensions))
         return response_of(101, "Switching Protocols", [*fields, *extra])
@@ -104,6 +134,11 @@ Hook: TypeAlias = Callable[
 ]
 """Looks at a request first; a response is sent in place of a WebSocket."""
 
+Review: TypeAlias = Callable[
+    [ServerConnection, Request, Response], Awaitable[Response | None] | Response | None
+]
+"""Looks at an answer before it is sent: changes it, or returns another one."""
+
 Select: TypeAlias = Callable[[ServerConnection, Sequence[str]], str | None]
 """Chooses one of the subprotocols that a client offers."""
 
@@ -112,8 +147,9 @@ class Server:
     """Runs a handler for every WebSocket; made by :func:`serve`.
 
     Attributes:
-        connections: the open ones.
+        all_connections: those that are not gone.
         max_queue: of each.
+        logger: where log lines go.
     """
 
     def __init__(
@@ -123,20 +159,35 @@ class Server:
         headers: list[tuple[str, str]],
         process_request: Hook | None,
         select_subprotocol: Select | None,
+        *,
+        process_response: Review | None = None,
+        create_connection: Callable[..., ServerConnection] = ServerConnection,
+        logger: LoggerLike = logger,
     ) -> None:
-        self.connections: set[ServerConnection] = set()
+        self.all_connections: set[ServerConnection] = set()
         self.max_queue = max_queue
+        self.logger = logger
         self._handler = handler
         self._headers = headers
         self._process_request = process_request
+        self._process_response = process_response
         self._select_subprotocol = select_subprotocol
+        self._create_connection = create_connection
+        self._is_started = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._below: CallbackServer = None  # type: ignore[assignment]
 
-    def bind(self, below: CallbackServer) -> None:
-        """Begin to accept."""
+    def bind(self, below: CallbackServer, start: bool = True) -> None:
+        """Begin to accept, or let :meth:`start_serving` do so."""
         self._below = below
-        below.start()
+        if start:
+            self._is_started = True
+            below.start()
+
+    @property
+    def connections(self) -> set[ServerConnection]:
+        """The open ones: those that may be sent to, as by :func:`fastws.broadcast`."""
+        return {ws for ws in self.all_connections if ws.state is State.OPEN}
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -154,7 +205,7 @@ class Server:
         """The one that hooks and the handler see."""
         connection: ServerConnection | None = opening.context
         if connection is None:
-            connection = opening.context = ServerConnection(self, opening)
+            connection = opening.context = self._create_connection(self, opening)
         return connection
 
     def ask(self, opening: Opening) -> bytes | Awaitable[bytes | None] | None:
@@ -162,25 +213,62 @@ class Server:
         assert self._process_request is not None
         connection = self.connection_of(opening)
         response = self._process_request(connection, connection.request)
-        if isinstance(response, Response | None):
-            return _encode(response)
-        return self._wait_answer(response)
+        if response is None:
+            return None
+        if isinstance(response, Response) and self._process_response is None:
+            return encode_response(response)
+        return self._wait_answer(connection, response)
 
-    async def _wait_answer(self, response: Awaitable[Response | None]) -> bytes | None:
-        return _encode(await response)
+    async def _wait_answer(
+        self,
+        connection: ServerConnection,
+        response: Response | Awaitable[Response | None],
+    ) -> bytes | None:
+        final = response if isinstance(response, Response) else await response
+        if final is not None and self._process_response is not None:
+            final = await self._review(connection, final)
+        return None if final is None else encode_response(final)
 
-    def accept(self, opening: Opening) -> ServerConnection:
+    def accept(
+        self, opening: Opening
+    ) -> ServerConnection | Awaitable[ServerConnection | None] | None:
         """The request is a WebSocket's: choose the subprotocol."""
         connection = self.connection_of(opening)
         opening.headers = self._headers
         if self._select_subprotocol is not None and opening.upgrade is not None:
             offered = opening.upgrade.subprotocols
             opening.subprotocol = self._select_subprotocol(connection, offered)
+        if self._process_response is None:
+            return connection
+        return self._let_review(connection, opening)
+
+    async def _let_review(
+        self, connection: ServerConnection, opening: Opening
+    ) -> ServerConnection | None:
+        """Let ``process_response`` look at the 101; another answer ends it."""
+        connection.accepted(opening)
+        response = connection.response
+        assert response is not None
+        response = await self._review(connection, response)
+        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            opening.finish(encode_response(response))
+            return None
+        opening.answer = encode_response(response)
+        connection.answered(response)
         return connection
+
+    async def _review(
+        self, connection: ServerConnection, response: Response
+    ) -> Response:
+        assert self._process_response is not None
+        result = self._process_response(connection, connection.request, response)
+        if isinstance(result, Awaitable):
+            result = await result
+        return response if result is None else result
 
     def opened(self, connection: ServerConnection) -> None:
         """Run the handler."""
-        self.connections.add(connection)
+        self.all_connections.add(connection)
         task = asyncio.get_running_loop().create_task(self._run(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -191,14 +279,14 @@ class Server:
             await self._handler(connection)
             await connection.close()
         except ConnectionClosed as exc:
-            logger.debug("WebSocket handler ended: %s", exc)
+            self.logger.debug("WebSocket handler ended: %s", exc)
             await connection.close()
         except Exception as exc:
-            logger.error(
+            self.logger.error(
                 "WebSocket handler failed: %s: %s",
                 type(exc).__name__,
                 exc,
-                exc_info=logger.isEnabledFor(logging.DEBUG),
+                exc_info=self.logger.isEnabledFor(logging.DEBUG),
             )
             await connection.close(CLOSE_INTERNAL_ERROR)
         except BaseException:
@@ -223,18 +311,31 @@ class Server:
         self._below.close(code, reason, connections=close_connections)
 
     async def wait_closed(self) -> None:
-        """Wait until no connection is left and all handlers have returned."""
+        """Wait for :meth:`close`, the end of all connections and of their handlers."""
+        await self._below.is_closing.wait()
         await self._below.wait_closed()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def serve_forever(self) -> None:
-        """Serve until cancelled; then close."""
-        async with self:
-            await self._loop_for_ever()
+    async def start_serving(self) -> None:
+        """Begin to accept, after ``serve(..., start_serving=False)``."""
+        if not self._is_started:
+            self._is_started = True
+            self._below.start()
 
-    async def _loop_for_ever(self) -> None:
-        await asyncio.get_running_loop().create_future()
+    def is_serving(self) -> bool:
+        """Connections are accepted."""
+        return self._is_started and not self._below.is_closing.is_set()
+
+    async def serve_forever(self) -> None:
+        """Serve until :meth:`close`, or until cancelled; then close."""
+        await self.start_serving()
+        async with self:
+            await self.wait_closed()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it runs on."""
+        return self._below.loop
 
     async def __aenter__(self) -> Self:
         return self
@@ -258,9 +359,15 @@ class Serve:
     """A server to be started: ``async with`` or ``await``; see :func:`serve`."""
 
     def __init__(
-        self, server: Server, listen: Any, ask: bool, options: dict[str, Any]
+        self,
+        server: Server,
+        listen: Any,
+        ask: bool,
+        options: dict[str, Any],
+        start: bool = True,
     ) -> None:
         self._server = server
+        self._start_serving = start
         self._listen = listen
         self._options = options
         if ask:
@@ -271,7 +378,9 @@ class Serve:
 
     async def _start(self) -> Server:
         server = self._server
-        server.bind(serve_callbacks(server.accept, self._listen, **self._options))
+        options = {"logger": server.logger, **self._options}
+        below = serve_callbacks(server.accept, self._listen, **options)
+        server.bind(below, self._start_serving)
         return server
 
     async def __aenter__(self) -> Server:
@@ -281,40 +390,67 @@ class Serve:
         await self._server.__aexit__(kind, exc, traceback)
 
 
+class _Options(Limits, total=False):
+    """What is passed on to :func:`fastws.serve_callbacks`."""
+
+    ssl: tls.SSLContext | None
+    origins: Origins | None
+    compression: str | Deflate | None
+    max_connections: int
+    backlog: int
+    linger: float
+
+
 def serve(
     handler: Handler,
     host: str | socket.socket | Iterable[str | socket.socket] | None = None,
     port: int | None = None,
     *,
-    origins: Collection[str | None] | None = None,
+    sock: socket.socket | None = None,
     subprotocols: Sequence[str] | None = None,
     select_subprotocol: Select | None = None,
     additional_headers: HeadersLike | None = None,
     process_request: Hook | None = None,
-    ssl: tls.SSLContext | None = None,
-    open_timeout: float = 10.0,
+    process_response: Review | None = None,
+    server_header: str | None = PRODUCT,
+    open_timeout: float | None = 10.0,
     max_queue: MaxQueue = 16,
-    **options: Any,
+    logger: LoggerLike = logger,
+    create_connection: Callable[..., ServerConnection] = ServerConnection,
+    start_serving: bool = True,
+    **options: Unpack[_Options],
 ) -> Serve:
     """Listen, and run ``handler`` for every WebSocket.
 
     Args:
         handler: a coroutine function; when it returns, its connection is closed with
             1000, when it raises with 1011 and one line in the log.
-        host: name or address beside ``port``, ``None`` for all interfaces; without a
-            port what :func:`fastws.serve_callbacks` takes: ``"127.0.0.1:0"``,
-            ``"unix:/PATH"``, a listening socket, several of them.
+        host: name or address beside ``port``, several of them, ``None`` for all
+            interfaces; without a port what :func:`fastws.serve_callbacks` takes:
+            ``"127.0.0.1:0"``, ``"unix:/PATH"``, a listening socket, several of them.
         port: to listen on; 0 for any.
-        origins: admitted, ``None`` in it for requests without one; by default all.
+        sock: a listening socket, owned from the start on.
+        origins: admitted, as text or as a compiled pattern of the whole; ``None`` in
+            it for requests without one; by default all.
         subprotocols: those we speak, best first.
         select_subprotocol: chooses in place of that, called with the connection and
-            the names that are offered.
+            the names that are offered; ``NegotiationError`` refuses with 400.
+        compression: ``"deflate"`` or a :class:`fastws.Deflate` packs messages for
+            clients that offer permessage-deflate (RFC 7692); by default nobody's.
         additional_headers: further fields of the 101.
         process_request: called first with connection and request, may be a coroutine
             function; a response ends it: ``return connection.respond(404, "no")``.
+        process_response: called with connection, request and the 101, or what
+            ``process_request`` returned, before it is sent; may change it or return
+            another one, and may be a coroutine function.
+        server_header: value of Server in the 101, ``None`` for no such field.
         ssl: a server context, for wss.
-        open_timeout: seconds for the opening handshake, hooks included.
+        open_timeout: seconds for the opening handshake, hooks included; ``None``: no
+            limit.
         max_queue: as for :func:`fastws.connect`.
+        logger: where log lines of this server go.
+        create_connection: a subclass of :class:`ServerConnection`.
+        start_serving: ``False`` waits for :meth:`Server.start_serving`.
         options: ``max_connections``, ``backlog`` and ``linger`` as for
             :func:`fastws.serve_callbacks`, and the attributes of
             :class:`fastws.ws.limits.Options`.
@@ -325,40 +461,34 @@ def serve(
     On start, ``ValueError`` is raised for an address that cannot be understood, and
     ``ListenError`` for one that cannot be listened on.
     """
+    headers = pairs_of(additional_headers)
+    if server_header is not None:
+        headers.insert(0, ("Server", server_header))
     server = Server(
         handler,
         water_marks(max_queue),
-        pairs_of(additional_headers),
+        headers,
         process_request,
         select_subprotocol,
+        process_response=process_response,
+        create_connection=create_connection,
+        logger=logger,
     )
-    options.update(
-        ssl=ssl,
-        origins=origins,
-        subprotocols=tuple(subprotocols or ()),
-        open_timeout=open_timeout,
-    )
-    listen = _listen(host, port)
-    return Serve(server, listen, process_request is not None, options)
+    below: dict[str, Any] = {
+        **plain_limits(dict(options)),
+        "subprotocols": tuple(subprotocols or ()),
+        "open_timeout": NO_LIMIT if open_timeout is None else open_timeout,
+    }
+    listen = address_of(host if sock is None else sock, port)
+    return Serve(server, listen, process_request is not None, below, start_serving)
 
 
-def _listen(host: Any, port: int | None) -> Any:
-    if port is None:
-        if host is None:
-            raise ValueError("give host and port, or one address")
-        return host
-    if host is None or isinstance(host, str):
-        host = host or ""
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    raise ValueError("a port goes with one host")
+def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -> Serve:
+    """:func:`serve` on a unix socket.
 
-
-def _encode(response: Response | None) -> bytes | None:
-    if response is None:
-        return None
-    return build_response(
-        response.status_code,
-        list(response.headers.raw_items()),
-        response.body,
-        reason=response.reason_phrase or None,
-    )
+    Args:
+        handler: as there.
+        path: of the socket; one that nobody listens on is replaced.
+        options: as there.
+    """
+    return serve(handler, f"unix:{os.path.abspath(path)}", **options)

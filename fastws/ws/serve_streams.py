@@ -23,7 +23,7 @@ from fastws.wire.handshake import accept_key
 from fastws.ws.heads import HeadersLike, pairs_of, response_of
 from fastws.ws.opening import Opening
 from fastws.ws.serve import Hook, Select, Serve, Server
-from fastws.ws.serve import _listen as address_of
+from fastws.ws.server import address_of
 from fastws.ws.stream import LIMIT, Stream
 from fastws.ws.transport import WebSocketTransport, stream_options
 

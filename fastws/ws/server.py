@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -16,6 +17,7 @@ from fastws.net.bind import open_listeners
 from fastws.net.handoff import HandOff
 from fastws.net.stream import Kind
 from fastws.net.sweep import sweep_of
+from fastws.typing import LoggerLike
 from fastws.wire.deflate import Deflate
 from fastws.wire.handshake import check_upgrade, origin_allowed
 from fastws.ws.handler import Handler
@@ -25,8 +27,16 @@ from fastws.ws.protocol import WebSocket
 
 logger = logging.getLogger("fastws.ws")
 
-HandlerFactory: TypeAlias = Callable[[Opening], Handler | Awaitable[Handler]]
-"""Makes the handler of a connection; may refuse by a ``RemoteProtocolError``."""
+Origins: TypeAlias = Collection[str | re.Pattern[str] | None]
+"""Those that are admitted; ``None`` in it for requests without one."""
+
+HandlerFactory: TypeAlias = Callable[
+    [Opening], Handler | Awaitable[Handler | None] | None
+]
+"""Makes the handler of a connection; may refuse by a ``RemoteProtocolError``.
+
+``None``: the opening was finished or detached there.
+"""
 
 ProcessRequest: TypeAlias = Callable[[Opening], bytes | Awaitable[bytes | None] | None]
 """Looks at a request first; a whole HTTP response is sent in place of a WebSocket."""
@@ -42,6 +52,8 @@ class CallbackServer:
         sockets: the listening sockets.
         connections: the open WebSockets.
         options: limits of each connection.
+        logger: where its log lines go.
+        is_closing: set by the first :meth:`close`.
     """
 
     def __init__(
@@ -53,13 +65,15 @@ class CallbackServer:
         ssl: tls.SSLContext | None,
         process_request: ProcessRequest | None,
         subprotocols: Sequence[str],
-        origins: Collection[str | None] | None,
+        origins: Origins | None,
         compression: Deflate | None,
         open_timeout: float,
         linger: float,
         max_connections: int,
+        logger: LoggerLike,
     ) -> None:
         self.options = options
+        self.logger = logger
         self.open_timeout = open_timeout
         self.linger = linger
         self.sockets = list(socks)
@@ -81,6 +95,7 @@ class CallbackServer:
         self._compression = compression
         self._openings: set[Opening] = set()
         self._gone: asyncio.Event | None = None
+        self.is_closing = asyncio.Event()
 
     # -- life ----------------------------------------------------------------------
 
@@ -105,8 +120,11 @@ class CallbackServer:
             reason: likewise.
             connections: ``False`` lets them run on.
         """
+        self.is_closing.set()
         self.listener.close()
         for opening in list(self._openings):
+            if opening.task is not None:
+                opening.task.cancel()
             opening.refuse(Refusal("closing", http_status=503))
         if connections:
             for ws in list(self.connections):
@@ -234,14 +252,15 @@ class CallbackServer:
         if agreed is not None:
             opening.extensions, opening.codec = agreed
 
-    def _check_origin(
-        self, origin: str | None, origins: Collection[str | None]
-    ) -> None:
+    def _check_origin(self, origin: str | None, origins: Origins) -> None:
         if origin is None:
             allowed = None in origins
         else:
-            names = [name for name in origins if name is not None]
-            allowed = origin_allowed(origin, "", names)
+            names = [name for name in origins if isinstance(name, str)]
+            allowed = origin_allowed(origin, "", names) or any(
+                isinstance(name, re.Pattern) and name.fullmatch(origin)
+                for name in origins
+            )
         if not allowed:
             raise Refusal(f"Origin {origin!r} is not admitted", http_status=403)
 
@@ -270,7 +289,7 @@ class CallbackServer:
         self._upgrade(opening)
 
     async def _finish_upgrade(
-        self, opening: Opening, handler: Awaitable[Handler]
+        self, opening: Opening, handler: Awaitable[Handler | None]
     ) -> None:
         opening.open(await handler)
 
@@ -282,12 +301,13 @@ def serve_callbacks(
     ssl: tls.SSLContext | None = None,
     process_request: ProcessRequest | None = None,
     subprotocols: Sequence[str] = (),
-    origins: Collection[str | None] | None = None,
+    origins: Origins | None = None,
     compression: str | Deflate | None = None,
     open_timeout: float = 10.0,
     linger: float = 5.0,
     max_connections: int = MAX_CONNECTIONS,
     backlog: int = BACKLOG,
+    logger: LoggerLike = logger,
     **limits: Any,
 ) -> CallbackServer:
     """Listen, and give every WebSocket a handler of its own.
@@ -303,13 +323,15 @@ def serve_callbacks(
         process_request: called first with every request, also those that are no
             upgrade; a response (bytes, or an awaitable of them) ends it.
         subprotocols: those we speak, best first.
-        origins: admitted, ``None`` in it for requests without one; by default all.
+        origins: admitted, as text or as a compiled pattern of the whole; ``None`` in
+            it for requests without one; by default all.
         compression: ``"deflate"`` or a :class:`fastws.Deflate` packs messages for
             clients that offer permessage-deflate (RFC 7692); by default nobody's.
         open_timeout: seconds for the opening handshake, hooks included.
         linger: seconds for the peer of a refusal to close.
         max_connections: as long as there are so many, nobody is accepted.
         backlog: connections that may wait for that.
+        logger: where log lines of this server go.
         limits: as the attributes of :class:`Options`.
 
     Returns:
@@ -334,6 +356,7 @@ def serve_callbacks(
         open_timeout=open_timeout,
         linger=linger,
         max_connections=max_connections,
+        logger=logger,
     )
 
 
@@ -370,3 +393,21 @@ def _open_one(listen: Listen, backlog: int) -> list[socket.socket]:
     if listen.kind == "fd":
         return open_listeners(fd=listen.fd)
     raise ValueError(f"{listen.text}: write PORT, HOST:PORT, unix:/PATH or fd:NUMBER")
+
+
+def address_of(host: Any, port: int | None) -> Any:
+    """What :func:`fastws.serve_callbacks` takes for host and port.
+
+    Raises:
+        ValueError: there is none, or a socket has a port already.
+    """
+    if port is None:
+        if host is None:
+            raise ValueError("give host and port, or one address")
+        return host
+    if host is None or isinstance(host, str):
+        host = host or ""
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(host, socket.socket):
+        raise ValueError("a port goes with hosts, not with a socket")
+    return [address_of(name, port) for name in host]
