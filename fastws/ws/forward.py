@@ -14,6 +14,8 @@ from fastws.net.listen import Listener
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.ws.open_stream import Way
 
+_LOOK = 0.02  # seconds between two looks at clients that have left
+
 
 class Forward:
     """Each connection to a unix socket becomes one WebSocket; see :func:`forward`.
@@ -29,6 +31,7 @@ class Forward:
         self._place = ""
         self._listener: Listener | None = None
         self._copies: set[Copy] = set()
+        self._clients: set[Any] = set()  # their transports
 
     async def __aenter__(self) -> str:
         """Make the directory, which nobody else may enter, and listen in it.
@@ -51,32 +54,53 @@ class Forward:
     async def _handle(self, transport: Any, hold: Hold) -> None:
         """Serve one connection; a failure to open the WebSocket closes it."""
         transport.pause_reading()
+        self._clients.add(transport)
         try:
             up, _ = await self._way.open()
-        except BaseException:
-            sockopt.reset(transport)
-            raise
-        down = ByteStream(transport, Kind.UNIX, hold)
-        await copy_bidirectional(down, up, self._way.options, group=self._copies)
+            down = ByteStream(transport, Kind.UNIX, hold)
+            await copy_bidirectional(down, up, self._way.options, group=self._copies)
+        finally:
+            self._clients.discard(transport)
+            if not transport.is_closing():
+                transport.abort()
 
     async def __aexit__(self, *_: object) -> None:
-        """Remove the socket; what its clients have ended comes to its end first."""
+        """Remove the socket; what clients have left behind is delivered first.
+
+        It takes ``linger`` at most. Who is still there is cut off.
+        """
         listener = self._listener
         assert listener is not None
-        listener.close()
         try:
-            ending = [copy.done for copy in self._copies if copy.a.eof_in]
-            if ending:
-                await asyncio.wait(ending, timeout=self._way.options.linger)
+            for _turn in range(2):  # who waits for being accepted may have left too
+                await asyncio.sleep(0)
+            listener.close()
+            await self._deliver(listener)
             for copy in list(self._copies):
                 copy.go_away("the forwarding ends")
-            await listener.abort()
         finally:
+            listener.close()
             self.path = ""
             shutil.rmtree(self._place, ignore_errors=True)
+            await listener.abort()
+
+    async def _deliver(self, listener: Listener) -> None:
+        """Wait for connections whose clients have closed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._way.options.linger
+        while any(map(_has_left, self._clients)) and loop.time() < deadline:
+            await listener.wait_idle(_LOOK)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path or 'closed'} {self._way.url}>"
+
+
+def _has_left(transport: Any) -> bool:
+    """Whether the client has closed; it waits for nothing then."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.is_closing():
+        return True
+    return sockopt.poll_dead(sock.fileno()) is not None
 
 
 def forward(
