@@ -1,7 +1,10 @@
 """Names for the shapes that cross module borders. Imports nothing of fastws."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import logging
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 """Read-only use; one-dimensional, C-contiguous, itemsize 1."""
@@ -11,6 +14,9 @@ WritableBuffer: TypeAlias = bytearray | memoryview
 
 HeaderList: TypeAlias = Sequence[tuple[str, str]]
 """HTTP fields in wire order, names as written, values without outer white space."""
+
+LoggerLike: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
+"""Where log lines go."""
 
 Address: TypeAlias = tuple[str, int] | str
 """``(host, port)`` for TCP, a path for a unix socket."""
