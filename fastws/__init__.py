@@ -28,23 +28,30 @@ if TYPE_CHECKING:
         DialTimeout,
         FastwsError,
         InvalidHandshake,
+        InvalidHeader,
         InvalidMessage,
         InvalidProxy,
         InvalidStatus,
+        InvalidUpgrade,
         InvalidURI,
         LimitExceeded,
         LocalProtocolError,
+        NegotiationError,
         NoUpstream,
         OpenTimeout,
         PayloadTooBig,
         ProtocolError,
         RemoteProtocolError,
+        SecurityError,
         StreamReset,
         WebSocketException,
     )
     from fastws.net.copy import CopyResult
     from fastws.wire.deflate import Deflate
-    from fastws.ws.connect import ClientConnection, connect
+    from fastws.wire.frames import Close, CloseCode
+    from fastws.ws.basic_auth import basic_auth
+    from fastws.ws.broadcast import broadcast
+    from fastws.ws.connect import ClientConnection, connect, unix_connect
     from fastws.ws.connection import Connection
     from fastws.ws.facts import State
     from fastws.ws.forward import forward
@@ -53,7 +60,7 @@ if TYPE_CHECKING:
     from fastws.ws.open import open_websocket
     from fastws.ws.open_stream import open_stream, open_transport
     from fastws.ws.protocol import WebSocket
-    from fastws.ws.serve import Server, ServerConnection, serve
+    from fastws.ws.serve import Server, ServerConnection, serve, unix_serve
     from fastws.ws.serve_streams import StreamServer, serve_streams
     from fastws.ws.server import serve_callbacks
     from fastws.ws.stream import Stream
@@ -81,28 +88,35 @@ _HOMES = {
         "DialTimeout",
         "FastwsError",
         "InvalidHandshake",
+        "InvalidHeader",
         "InvalidMessage",
         "InvalidProxy",
         "InvalidStatus",
         "InvalidURI",
+        "InvalidUpgrade",
         "LimitExceeded",
         "LocalProtocolError",
+        "NegotiationError",
         "NoUpstream",
         "OpenTimeout",
         "PayloadTooBig",
         "ProtocolError",
         "RemoteProtocolError",
+        "SecurityError",
         "StreamReset",
         "WebSocketException",
     ),
-    "fastws.ws.connect": ("ClientConnection", "connect"),
+    "fastws.wire.frames": ("Close", "CloseCode"),
+    "fastws.ws.basic_auth": ("basic_auth",),
+    "fastws.ws.broadcast": ("broadcast",),
+    "fastws.ws.connect": ("ClientConnection", "connect", "unix_connect"),
     "fastws.ws.connection": ("Connection",),
     "fastws.ws.facts": ("State",),
     "fastws.ws.heads": ("Headers", "Request", "Response"),
     "fastws.wire.deflate": ("Deflate",),
     "fastws.ws.open": ("open_websocket",),
     "fastws.ws.protocol": ("WebSocket",),
-    "fastws.ws.serve": ("Server", "ServerConnection", "serve"),
+    "fastws.ws.serve": ("Server", "ServerConnection", "serve", "unix_serve"),
     "fastws.ws.server": ("serve_callbacks",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -111,6 +125,8 @@ _SUBMODULES = frozenset({"app", "asgi", "exceptions", "testing"})
 __all__ = [
     "BACKEND",
     "ClientConnection",
+    "Close",
+    "CloseCode",
     "ConcurrencyError",
     "ConfigError",
     "ConnectTo",
@@ -128,13 +144,16 @@ __all__ = [
     "FrameDecoder",
     "Headers",
     "InvalidHandshake",
+    "InvalidHeader",
     "InvalidMessage",
     "InvalidProxy",
     "InvalidStatus",
     "InvalidURI",
+    "InvalidUpgrade",
     "LimitExceeded",
     "Listen",
     "LocalProtocolError",
+    "NegotiationError",
     "NoUpstream",
     "OpenTimeout",
     "PayloadTooBig",
@@ -143,6 +162,7 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Response",
+    "SecurityError",
     "Server",
     "ServerConnection",
     "Side",
@@ -157,6 +177,8 @@ __all__ = [
     "WsToTcp",
     "WsUrl",
     "__version__",
+    "basic_auth",
+    "broadcast",
     "connect",
     "copy_bidirectional",
     "forward",
@@ -166,6 +188,8 @@ __all__ = [
     "serve",
     "serve_callbacks",
     "serve_streams",
+    "unix_connect",
+    "unix_serve",
 ]
 
 

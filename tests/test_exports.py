@@ -10,6 +10,8 @@ import fastws
 PUBLIC = {
     "BACKEND",
     "ClientConnection",
+    "Close",
+    "CloseCode",
     "ConcurrencyError",
     "ConfigError",
     "ConnectTo",
@@ -27,13 +29,16 @@ PUBLIC = {
     "FrameDecoder",
     "Headers",
     "InvalidHandshake",
+    "InvalidHeader",
     "InvalidMessage",
     "InvalidProxy",
     "InvalidStatus",
     "InvalidURI",
+    "InvalidUpgrade",
     "LimitExceeded",
     "Listen",
     "LocalProtocolError",
+    "NegotiationError",
     "NoUpstream",
     "OpenTimeout",
     "PayloadTooBig",
@@ -42,6 +47,7 @@ PUBLIC = {
     "RemoteProtocolError",
     "Request",
     "Response",
+    "SecurityError",
     "Server",
     "ServerConnection",
     "Side",
@@ -56,6 +62,8 @@ PUBLIC = {
     "WsToTcp",
     "WsUrl",
     "__version__",
+    "basic_auth",
+    "broadcast",
     "connect",
     "copy_bidirectional",
     "forward",
@@ -65,6 +73,8 @@ PUBLIC = {
     "serve",
     "serve_callbacks",
     "serve_streams",
+    "unix_connect",
+    "unix_serve",
 }
 
 
@@ -91,7 +101,7 @@ def test_backend_is_one_of_the_twins() -> None:
 def test_errors_share_one_base() -> None:
     errors = [getattr(fastws, name) for name in fastws.__all__]
     errors = [e for e in errors if isinstance(e, type) and issubclass(e, Exception)]
-    assert len(errors) == 23
+    assert len(errors) == 27
     assert all(issubclass(error, fastws.FastwsError) for error in errors)
 
 

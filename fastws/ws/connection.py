@@ -291,6 +291,11 @@ class Connection(Facts):
         if self._drain is not None:
             await self._wait_drain()
 
+    @property
+    def is_sending_fragments(self) -> bool:
+        """A message is under way that no other may interrupt."""
+        return self._fragments is not None
+
     async def _wait_drain(self) -> None:
         if self._drain is not None:
             await self._drain.wait()
@@ -395,7 +400,9 @@ class Connection(Facts):
         return self
 
     async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
-        await self.close(CLOSE_NORMAL if kind is None else CLOSE_INTERNAL_ERROR)
+        # A generator that is not finished ends in order: leaving a loop is no error.
+        in_order = kind in (None, GeneratorExit)
+        await self.close(CLOSE_NORMAL if in_order else CLOSE_INTERNAL_ERROR)
 
     def _closed(self) -> ConnectionClosed:
         """What to raise once the connection is gone."""
