@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import clean_environment
+from tests.support.servers import free_port
 from tests.support.services import connect
 from tests.support.timing import LONG, UNIT
 
@@ -88,3 +89,26 @@ def running(port: int, *command: str, log: Path) -> Iterator[None]:
                 child.wait(LONG)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+
+@contextlib.contextmanager
+def postgres(place: Path, log: Path) -> Iterator[int]:
+    """A PostgreSQL server with a superuser ``me``; yields its port.
+
+    Args:
+        place: empty, where any user can get to: the server refuses to be root.
+        log: directory for its log.
+    """
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    initdb, server = program("initdb", *versions), program("postgres", *versions)
+    prefix: list[str] = []
+    if os.getuid() == 0:
+        prefix = [program("setpriv"), "--reuid=nobody", "--clear-groups", "--"]
+        shutil.chown(place, "nobody")
+    flags = ["-A", "trust", "-U", "me", "-N", "--no-locale", "-E", "UTF8"]
+    run(initdb, "-D", str(place), *flags, prefix=prefix)
+    port = free_port()
+    command = [*prefix, server, "-D", str(place), "-p", str(port), "-F"]
+    command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+    with running(port, *command, log=log / "log"):
+        yield port

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.kit import EXAMPLES, adapt, environment, program, run, running
+from tests.recipes.kit import (
+    EXAMPLES,
+    adapt,
+    environment,
+    postgres,
+    program,
+    run,
+    running,
+)
 from tests.support.certs import certs
 from tests.support.cli import stw, tunnel, wts
 from tests.support.servers import free_port
@@ -105,19 +112,8 @@ def open_place() -> Iterator[Path]:
 def test_postgres(open_place: Path, tmp_path: Path) -> None:
     """pgbench: its schema, four clients, each transaction counted."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    initdb, server = program("initdb", *versions), program("postgres", *versions)
     bench = program("pgbench", *versions)
-    place = str(open_place)
-    prefix: list[str] = []
-    if os.getuid() == 0:  # the server refuses to be root
-        prefix = [program("setpriv"), "--reuid=nobody", "--clear-groups", "--"]
-        shutil.chown(place, "nobody")
-    flags = ["-A", "trust", "-U", "me", "-N", "--no-locale", "-E", "UTF8"]
-    run(initdb, "-D", place, *flags, prefix=prefix)
-    port = free_port()
-    command = [*prefix, server, "-D", place, "-p", str(port), "-F"]
-    command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
-    with running(port, *command, log=tmp_path / "log"), tunnel(port) as (near, _):
+    with postgres(open_place, tmp_path) as port, tunnel(port) as (near, _):
         at = ["-h", "127.0.0.1", "-p", str(near.port), "-U", "me", "postgres"]
         run(bench, "-i", "-q", *at)
         done = run(bench, "-c", "4", "-t", "25", *at).decode()
