@@ -42,7 +42,7 @@ demo: $(VENV)/.built ## build, then push real data through wts and stw and show 
 # concerns the codec, and one pass through the command line, on the pure twin,
 # the latter on the stock event loop.
 test: export FASTWS_REQUIRE_SPEEDUPS = 1
-test: $(VENV)/.built $(VENV)/.test $(VENV)/.node ## build, then run the test suite on both twins
+test: $(VENV)/.built $(VENV)/.test $(VENV)/.test-asgi $(VENV)/.node ## build, then run the test suite on both twins
 	@$(BIN)/python -m compileall -q fastws # else each process might do it anew
 	$(BIN)/python -m pytest $(QUICK)
 	FASTWS_PURE=1 $(BIN)/python -m pytest $(QUICK) tests/unit tests/parity tests/property tests/conformance
@@ -136,6 +136,13 @@ $(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.fuzz $(VENV)/.
 	@echo "installing what $* needs"
 	@$(call requires,$*)
 	@touch $@
+
+# The tests beside ASGI servers are skipped where these cannot be installed; the next
+# make tries again.
+$(VENV)/.test-asgi: pyproject.toml $(VENV)/.test
+	@echo "installing what test-asgi needs"
+	@if $(call requires,test-asgi); then touch $@; \
+	else echo "make: pip failed, so nothing runs beside ASGI servers" >&2; fi
 
 # The tests beside Node.js are skipped where npm or its registry is out of reach;
 # the next make tries again.
