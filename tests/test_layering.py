@@ -112,6 +112,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "replay",
             "pool_udp",
             "pooled",
+            "pool_watch",
             "ageing",
             "mux",
             "bind_udp",

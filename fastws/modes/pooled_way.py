@@ -146,6 +146,11 @@ def make_pooled(
         connect_timeout=spec.connect_timeout,
         open_timeout=spec.connect_timeout + spec.handshake_timeout,
         max_data=spec.max_data,
+        tcp_user_timeout=spec.tcp_user_timeout,
+        probe=spec.pool_probe if spec.via_protocol == "rust-proxy" else 0.0,
+        retry_pooled=spec.retry_pooled,
+        retry_data=spec.retry_data,
+        connect_only=spec.retry_mode == "connect-only",
     )
     name = spec.pool_url.display
     return PooledWay(name, opener.open, options, access=access)

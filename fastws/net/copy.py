@@ -200,6 +200,16 @@ class Copy:
             self.b = parted
         self.end_lost(parted)
 
+    def replace(self, end: End, other: End) -> None:
+        """``other`` goes on in the place of ``end``, which is linked no more."""
+        end.unlink()
+        if end is self.a:
+            self.a = other
+        else:
+            self.b = other
+        self.other(other).link(other)
+        self.wake()
+
     def wake(self) -> None:
         """Something has to be looked at with the next sweep."""
         self.due = 0.0

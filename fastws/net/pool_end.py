@@ -6,14 +6,13 @@ heard at once; a stream joins a copy (:mod:`fastws.net.copy`) and parts from it 
 both last packets have passed, while the copy still brings the other end to its end.
 """
 
-from typing import Protocol
-
 from fastws import _consts
 from fastws._backend import Scratch
 from fastws._consts import Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.net.ends import End, Owner, RereadEnd, describe_loss, needs_rereads
 from fastws.net.keepalive import PingingEnd
+from fastws.net.pool_parts import Carrier, PartedEnd, Parting, Rescue
 from fastws.net.stream import AttachedStream, Hold, Kind
 from fastws.net.websocket import Peer, WebSocketStream, describe_close
 from fastws.wire.announce import SIGNAL_CONFIRM
@@ -43,48 +42,6 @@ _MAX_REASON = 123  # RFC 6455 section 5.5: a control payload of 125, less the co
 _LAST_WORD = 2  # lingers without a byte after our last packet: a stranger's fault
 
 
-class Carrier(Owner, Protocol):
-    """What an end tells the one that keeps it: its owner between streams."""
-
-    def requested(self, packet: Connect | Associate) -> None: ...
-    def answered(self, status: Status) -> None: ...
-    def arrived(self, datagram: Datagram) -> None: ...
-    def over(self) -> None: ...
-    def broke(self, reason: str) -> None: ...
-
-
-class Parting(Owner, Protocol):
-    """A copy that an end can part from."""
-
-    def part(self, end: End, parted: "PartedEnd") -> None: ...
-
-
-class PartedEnd:
-    """What is left in a copy of an end that went on to other streams: its counts.
-
-    It has ended, hears nothing and says nothing.
-    """
-
-    __slots__ = ("payload_in", "payload_out")
-    eof_in = eof_out = lost = True
-    resetting = is_stuck = is_reading = False
-    stuck_at = 0.0
-
-    def __init__(self, payload_in: int, payload_out: int) -> None:
-        self.payload_in = payload_in
-        self.payload_out = payload_out
-
-    def nothing(self, *args: object, **options: object) -> None:
-        """Nobody is there."""
-
-    send_eof = send_reset = send_going_away = tick = abort = detach = nothing
-    start = resume = nothing
-
-    def unacked(self) -> int:
-        """Nothing of ours is on its way."""
-        return 0
-
-
 class PoolEnd(PingingEnd):
     """One pooled WebSocket.
 
@@ -100,6 +57,7 @@ class PoolEnd(PingingEnd):
         who: the peer, once known.
         is_busy: a stream has begun, and the next one may not yet.
         reason: why no stream can begin any more, empty while one can.
+        rescue: goes on with the open stream elsewhere, if this end is dead.
         close_sent: code of our Close frame, 0 before it.
         close_received: code of the peer's, 0 before it.
     """
@@ -113,6 +71,7 @@ class PoolEnd(PingingEnd):
         "close_sent",
         "is_busy",
         "reason",
+        "rescue",
         "track",
         "who",
     )
@@ -143,6 +102,7 @@ class PoolEnd(PingingEnd):
         if stream.peer is Peer.UNCONFIRMED:
             self.text_mode = _consts.TEXT_CONFIRM
         self.reason = ""
+        self.rescue: Rescue | None = None
         self.is_busy = False
         self.close_sent = self.close_received = 0
         self._deadline = 0.0  # of the state we wait in, loop time; 0: none
@@ -229,6 +189,7 @@ class PoolEnd(PingingEnd):
             self._finish()
 
     def protocol_error(self, error: RemoteProtocolError) -> None:
+        self._forgo_rescue()
         self.is_discarding = True
         self.give_up(f"protocol error: {error.reason}")
         self.send_close(error.close_code or _consts.CLOSE_PROTOCOL_ERROR, error.reason)
@@ -256,6 +217,8 @@ class PoolEnd(PingingEnd):
         self.track.is_broken = True
         self.is_sending = False
         self.data_fate = _consts.DATA_DROP
+        if was_open and self.rescue is not None:
+            self.rescue.save()
         if was_open and self.owner is not self.carrier:
             self.owner.received_reset(self, reason)
         self.part()
@@ -315,6 +278,7 @@ class PoolEnd(PingingEnd):
         """Break the stream off; what still comes of it is dropped."""
         if self.lost or self.reason or not self.track.is_open:
             return
+        self._forgo_rescue()
         self.eof_out = True
         self.is_sending = False
         self.write_packet(self.track.reset())
@@ -330,11 +294,13 @@ class PoolEnd(PingingEnd):
 
     def leave(self, code: int, reason: str) -> None:
         """End the connection; a stream that is open is reset."""
+        self._forgo_rescue()
         self.give_up(reason)
         self.send_close(code, reason)
 
     def part(self) -> None:
         """Leave the copy, if there is one, and read on."""
+        self._forgo_rescue()
         owner, self.owner = self.owner, self.carrier
         self.held = b""
         self.unlink()
@@ -349,6 +315,11 @@ class PoolEnd(PingingEnd):
             if self.is_busy and self.track.is_idle:
                 self.is_busy = False
                 self.carrier.over()
+
+    def _forgo_rescue(self) -> None:
+        rescue, self.rescue = self.rescue, None
+        if rescue is not None:
+            rescue.stop()
 
     def send_close(self, code: int, reason: str = "") -> None:
         """End an announced WebSocket by a Close frame, any other by closing TCP."""
@@ -403,6 +374,14 @@ class PoolEnd(PingingEnd):
             self.abort()
         elif self.may_ping:
             self.tick_ping(now)
+
+    def check_path(self, now: float) -> bool:
+        reason = self.find_dead(now)
+        if reason is None:
+            return True
+        self.give_up(reason)
+        self.abort()
+        return False
 
     @property
     def _owes_last_word(self) -> bool:
@@ -460,6 +439,10 @@ class PooledStream(AttachedStream):
             end.peer.send_bytes(held)
         if end.eof_in:
             end.owner.received_eof(end)
+
+    def discard(self) -> None:
+        """See :class:`fastws.net.stream.AttachedStream`."""
+        self._end.send_reset("given up")
 
 
 def pool_end(

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from fastws._consts import KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES
@@ -101,6 +102,14 @@ def tune(sock: SocketLike, *, tcp_user_timeout: float = 0.0) -> None:
     options = _options(tcp_user_timeout) if tcp_user_timeout else _DEFAULT_OPTIONS
     for level, option, value in options:
         sock.setsockopt(level, option, value)
+
+
+def set_user_timeout(sock: SocketLike | None, seconds: float) -> None:
+    """Change the ``tcp_user_timeout`` of :func:`tune`; a lost socket is left alone."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and sock is not None and sock.family in _IP_FAMILIES:
+        with suppress(OSError, ValueError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
 
 
 def tune_transport(

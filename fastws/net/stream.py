@@ -109,6 +109,13 @@ class AttachedStream(ByteStream):
         """The end has its peer: pass on what was held, an EOF and a reset too."""
         raise NotImplementedError
 
+    def discard(self) -> None:
+        """Nobody will join it: break it off."""
+        raise NotImplementedError
+
+    def forgo_replay(self) -> None:
+        """What will be written must not reach the target twice."""
+
 
 def write_last(transport: asyncio.Transport, answer: bytes) -> None:
     """Send ``answer``, which may be empty, and our end; reading goes on."""

@@ -7,7 +7,7 @@ import logging
 
 from fastws.exceptions import DialError
 from fastws.net import sockopt
-from fastws.net.stream import ByteStream
+from fastws.net.stream import AttachedStream, ByteStream
 from fastws.proxy.http import Connect
 from fastws.proxy.outgoing import Outgoing, status_of
 from fastws.proxy.visit import Visit
@@ -42,7 +42,10 @@ async def serve_connect(connect: Connect, outgoing: Outgoing, visit: Visit) -> N
 
 def leave(up: ByteStream, what: str, visit: Visit) -> None:
     """Give up a target whose client has gone."""
-    sockopt.reset(up.transport)
+    if isinstance(up, AttachedStream):
+        up.discard()
+    else:
+        sockopt.reset(up.transport)
     visit.refuse(f"{what}: left before the target was connected", logging.INFO)
 
 

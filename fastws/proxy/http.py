@@ -363,6 +363,8 @@ class HttpProxy:
             raise RemoteProtocolError("the target is this proxy", http_status=508)
         self._origin = origin
         if isinstance(stream, AttachedStream):
+            if not exchange.is_replayable:
+                stream.forgo_replay()
             stream = detour(stream, self._options.copy)
         return ClientConnection(stream)
 

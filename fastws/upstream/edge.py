@@ -220,6 +220,12 @@ class Pool(Generic[ConnT]):
         """A connection turned out dead: check the idle ones before trusting them."""
         self._do(self._state.doubt(self.loop.time()))
 
+    def check(self) -> None:
+        """Probe the idle connections; whoever needs one meanwhile may have it."""
+        if self._probe is not None:
+            for connection in self.idle:
+                self._run(self._check(connection, self._probe))
+
     def close(self) -> None:
         """End: idle connections and handshakes now, borrowed ones when they return.
 

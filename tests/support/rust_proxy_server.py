@@ -18,7 +18,7 @@ from typing import Any
 from tests.support.timing import LONG
 
 CONNECT, DATA, CLOSE = 1, 2, 3
-BINARY, PING, PONG = 2, 9, 10
+TEXT, BINARY, PING, PONG = 1, 2, 9, 10
 MAX_DATA = 2048
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -76,9 +76,9 @@ class Conn:
         first, second = await read(2)
         assert second & 0x80, "a client masks"
         size = second & 0x7F
+        assert size < 127, "64 KiB and more in a message"
         if size == 126:
             (size,) = struct.unpack(">H", await read(2))
-        assert size < 127, "no client here sends so much at once"
         key = await read(4)
         data = await read(size)
         pad = key * (size // 4 + 1)
@@ -148,6 +148,11 @@ class RustProxyServer:
     def say(self, conn: Conn, payload: bytes, opcode: int = BINARY) -> None:
         """Send a message nobody expects."""
         self._loop.call_soon_threadsafe(conn.send, opcode, payload)
+
+    def end(self, conn: Conn, *, reset: bool = False) -> None:
+        """End one connection."""
+        how = conn.reset if reset else conn.writer.close
+        self._loop.call_soon_threadsafe(how)
 
     def kill(self, *, reset: bool = False) -> None:
         """Stop listening and end every connection, as a killed process does."""
