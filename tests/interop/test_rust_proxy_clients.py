@@ -301,7 +301,7 @@ def test_r20_rule_13_3_3_target_that_resets(server: Fastws) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     with Switch(hang_up) as service, opened(server.port) as client:
-        files = server.files()
+        before = server.sockets()
         for _ in range(5):
             service.next = hang_up
             client.dial("127.0.0.1", service.port)
@@ -312,7 +312,7 @@ def test_r20_rule_13_3_3_target_that_resets(server: Fastws) -> None:
             service.next = echo
             assert client.ask(service.port, b"hello") == b"hello"
         assert client.is_quiet(UNIT)
-        assert server.files() <= files
+        eventually(lambda: server.sockets() == before)
 
 
 # -- time and number ---------------------------------------------------------------

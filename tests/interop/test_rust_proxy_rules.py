@@ -1,4 +1,4 @@
-"""``fastws proxy-server`` with rust-proxy's clients: odd input, rules 13.3.4 to 13.3.7."""
+"""``fastws proxy-server`` with rust-proxy's clients: odd input, rules 13.3.4-7."""
 
 import contextlib
 import socket
