@@ -1,0 +1,495 @@
+"""Clients behave as those of ``websockets``: ways out, redirects, reconnecting."""
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastws
+from fastws.config.endpoint import WsUrl
+from fastws.exceptions import (
+    Denied,
+    DialError,
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidUpgrade,
+    InvalidURI,
+    NegotiationError,
+    OpenTimeout,
+    SecurityError,
+    UnknownName,
+)
+from fastws.wire.handshake import accept_key
+from fastws.ws.connect import ClientConnection, connect, process_exception, unix_connect
+from fastws.ws.heads import PRODUCT, Headers, Request, Response
+from fastws.ws.redirect import redirect_of
+from fastws.ws.serve import ServerConnection, unix_serve
+from tests.support.certs import certs, plain_client_context, plain_server_context
+from tests.support.coroutines import echo, serving, stay
+from tests.support.proxies import ConnectProxy
+from tests.support.servers import (
+    both_loops,
+    eventually,
+    free_port,
+    run_on,
+    silent,
+    tcp_server,
+)
+from tests.support.timing import UNIT
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own proxies are none of a test's."""
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def port_of(server: fastws.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+async def hear(url: str, **options: Any) -> str:
+    """Open, have one message echoed, close."""
+    async with connect(url, **options) as ws:
+        await ws.send("hello")
+        return await ws.recv(decode=True)
+
+
+# -- errors ------------------------------------------------------------------------
+
+
+@both_loops
+def test_a_refused_connection_is_an_os_error(loop_name: str) -> None:
+    port = free_port()
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="refused") as caught:
+            await connect(f"ws://127.0.0.1:{port}/")
+        assert isinstance(caught.value, ConnectionRefusedError)
+        assert isinstance(caught.value, DialError)
+        assert caught.value.errno is not None
+
+    run_on(loop_name, main())
+
+
+def test_errors_of_connecting_have_the_kinds_that_programs_expect() -> None:
+    assert issubclass(UnknownName, OSError)
+    assert issubclass(OpenTimeout, TimeoutError)
+    assert issubclass(fastws.ConcurrencyError, RuntimeError)
+    for kind in (InvalidStatus, InvalidMessage, InvalidHeader, NegotiationError):
+        assert issubclass(kind, InvalidHandshake)
+    assert issubclass(InvalidUpgrade, InvalidHeader)
+    assert issubclass(SecurityError, InvalidHandshake)
+    assert str(DialError("what happened")) == "what happened"
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("change", "kind", "name"),
+    [
+        ("Upgrade: websocket\r\n", InvalidUpgrade, "Upgrade"),
+        ("Connection: Upgrade\r\n", InvalidUpgrade, "Connection"),
+        ("Sec-WebSocket-Accept: ", InvalidHeader, "Sec-WebSocket-Accept"),
+        ("\r\n\r\n", NegotiationError, "was not offered"),
+    ],
+    ids=["upgrade", "connection", "accept", "subprotocol"],
+)
+def test_a_wrong_field_of_the_answer_is_named(
+    loop_name: str, change: str, kind: type[Exception], name: str
+) -> None:
+    async def answer(reader: Any, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
+        text = (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+        )
+        extra = {"\r\n\r\n": "\r\nSec-WebSocket-Protocol: x\r\n\r\n"}
+        if change.endswith(": "):
+            extra[change] = f"{change}no"
+        writer.write(text.replace(change, extra.get(change, "")).encode())
+        await reader.read()
+
+    async def main() -> None:
+        async with tcp_server(answer) as port:
+            with pytest.raises(kind, match=name) as caught:
+                await connect(f"ws://127.0.0.1:{port}/")
+            if isinstance(caught.value, InvalidHeader):
+                assert caught.value.name == name
+            assert not isinstance(caught.value, InvalidMessage)
+
+    run_on(loop_name, main())
+
+
+# -- the way out -------------------------------------------------------------------
+
+
+@both_loops
+def test_the_proxy_of_the_environment_is_used(
+    loop_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(echo) as (server, _):
+            port = port_of(server)
+            with ConnectProxy(port) as proxy:
+                monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+                assert await hear("ws://server.example/") == "hello"
+                assert proxy.seen == ["server.example:80"]
+                direct = f"ws://127.0.0.1:{port}/"
+                assert await hear(direct) == "hello"  # nothing here needs a proxy
+                at = {"host": "127.0.0.1", "port": port}
+                assert await hear("ws://a.example/", proxy=None, **at) == "hello"
+                assert len(proxy.seen) == 1
+                proxy_url = f"http://127.0.0.1:{proxy.port}"
+                assert await hear("ws://b.example/", proxy=proxy_url) == "hello"
+                assert proxy.seen[1:] == ["b.example:80"]
+
+    run_on(loop_name, main())
+
+
+def test_reject_a_variable_that_holds_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "ftp://user:secret@proxy.example")
+    with pytest.raises(InvalidProxy, match="http_proxy") as caught:
+        connect("ws://server.example/")
+    assert "secret" not in str(caught.value)
+    connect("wss://server.example/")  # it is not asked for that
+
+
+@both_loops
+def test_host_and_port_change_only_what_is_connected_to(loop_name: str) -> None:
+    async def main() -> None:
+        hosts: list[str] = []
+
+        def note(ws: ServerConnection, request: Request) -> None:
+            hosts.append(request.headers["Host"])
+
+        async with serving(echo, process_request=note) as (server, _):
+            port = port_of(server)
+            url = "ws://far.example:8765/"
+            assert await hear(url, host="127.0.0.1", port=port) == "hello"
+            assert await hear(f"ws://127.0.0.1:{port}/") == "hello"
+        assert hosts == ["far.example:8765", f"127.0.0.1:{port}"]
+
+    run_on(loop_name, main())
+
+
+@both_loops
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+def test_a_socket_may_be_given(loop_name: str, secure: bool) -> None:
+    async def main() -> None:
+        context = plain_server_context(certs().server) if secure else None
+        async with serving(echo, ssl=context) as (server, _):
+            sock = socket.create_connection(("127.0.0.1", port_of(server)))
+            url = "wss://localhost/" if secure else "ws://localhost/"
+            ssl = plain_client_context() if secure else None
+            way = connect(url, sock=sock, ssl=ssl)
+            async with way as ws:
+                await ws.send("hello")
+                assert await ws.recv() == "hello"
+            with pytest.raises(ValueError, match="connects only once"):
+                await way
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_unix_functions_reach_each_other(loop_name: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with unix_serve(echo, tmp_path / "s"), unix_connect(tmp_path / "s") as ws:
+            assert ws.request.headers["Host"] == "localhost"
+            await ws.send("hello")
+            assert await ws.recv() == "hello"
+
+    run_on(loop_name, main())
+
+
+def test_reject_arguments_that_exclude_each_other() -> None:
+    context = plain_client_context()
+    with pytest.raises(ValueError, match="wss://"):
+        connect("ws://127.0.0.1/", ssl=context)
+    with socket.socket() as sock, pytest.raises(ValueError, match="unix socket"):
+        connect("ws://127.0.0.1/", sock=sock, host="127.0.0.1")
+    with pytest.raises(TypeError, match="extensions"):
+        connect("ws://127.0.0.1/", extensions=[])  # type: ignore[call-arg]
+
+
+@both_loops
+def test_fields_of_the_request(loop_name: str) -> None:
+    async def main() -> None:
+        seen: list[Headers] = []
+
+        def note(ws: ServerConnection, request: Request) -> None:
+            seen.append(request.headers)
+
+        async with serving(stay, process_request=note) as (server, url):
+            async with connect(url) as ws:
+                assert ws.request.headers["user-agent"] == PRODUCT
+            async with connect(url, user_agent_header=None):
+                pass
+            async with connect(url, additional_headers={"user-agent": "mine"}):
+                pass
+            place = f"us%20er:pass%3A@127.0.0.1:{port_of(server)}"
+            async with connect(f"ws://{place}/?a=b@c"):
+                pass
+        agents = [headers.get("User-Agent") for headers in seen]
+        assert agents == [PRODUCT, None, "mine", PRODUCT]
+        basic = [headers.get("Authorization") for headers in seen]
+        assert basic == [None, None, None, "Basic dXMgZXI6cGFzczo="]
+
+    run_on(loop_name, main())
+
+
+def test_reject_a_url_without_its_password() -> None:
+    with pytest.raises(InvalidURI) as caught:
+        connect("ws://user:secret@/")
+    assert "secret" not in str(caught.value) + caught.value.uri
+
+
+@both_loops
+def test_a_subclass_may_stand_for_the_connection(
+    loop_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Mine(ClientConnection):
+        async def greet(self) -> None:
+            await self.send("hello")
+            self.logger.info("said hello")
+
+    async def main() -> None:
+        mine = logging.getLogger("tests.mine")
+        async with serving(echo) as (_, url):
+            way = connect(url, create_connection=Mine, logger=mine)
+            async with way as ws:
+                assert isinstance(ws, Mine)
+                await ws.greet()
+                assert await ws.recv() == "hello"
+                assert ws.id == ws.id
+                async with connect(url) as other:
+                    assert other.id != ws.id
+                with pytest.raises(RuntimeError, match="in use"):
+                    await way.__aenter__()
+                (record,) = caplog.records
+                assert record.name == "tests.mine"
+                assert record.websocket is ws  # type: ignore[attr-defined]
+
+    with caplog.at_level(logging.INFO, "tests.mine"):
+        run_on(loop_name, main())
+
+
+# -- redirects ---------------------------------------------------------------------
+
+
+def lead(where: Any) -> Any:
+    """A ``process_request`` that sends everything but ``/there`` elsewhere."""
+
+    def process_request(ws: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/there":
+            return None
+        response = ws.respond(302, "elsewhere")
+        response.headers["Location"] = where() if callable(where) else where
+        return response
+
+    return process_request
+
+
+@both_loops
+def test_a_redirect_is_followed(loop_name: str) -> None:
+    async def main() -> None:
+        async with serving(echo, process_request=lead("there")) as (_, url):
+            secret = {"Authorization": "Bearer x"}
+            async with connect(url, additional_headers=secret) as ws:
+                assert ws.request.path == "/there"
+                assert ws.request.headers["Authorization"] == "Bearer x"
+                await ws.send("hello")
+                assert await ws.recv() == "hello"
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_another_origin_gets_no_credentials(loop_name: str) -> None:
+    async def main() -> None:
+        async with serving(echo) as (_, other):
+            target = f"{other}there"
+            async with serving(echo, process_request=lead(target)) as (_, url):
+                fields = {"Authorization": "Bearer x", "Cookie": "a=b", "X-A": "b"}
+                async with connect(url, additional_headers=fields) as ws:
+                    given = set(ws.request.headers)
+                    assert given == {"host", "x-a", "user-agent"}
+                    assert ws.request.headers["Host"] in other
+                place = {"host": "127.0.0.1", "port": int(url.split(":")[2][:-1])}
+                with pytest.raises(ValueError, match="the address was given"):
+                    await connect("ws://127.0.0.1/", **place)
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_redirects_come_to_an_end(loop_name: str) -> None:
+    async def main() -> None:
+        count = itertools.count()
+        hook = lead(lambda: f"/{next(count)}")
+        async with serving(echo, process_request=hook) as (_, url):
+            with pytest.raises(SecurityError, match="more than 10"):
+                await connect(url)
+        assert next(count) == 11
+
+    run_on(loop_name, main())
+
+
+def test_reject_redirects_that_lose_tls_or_lead_nowhere() -> None:
+    url = WsUrl.parse("wss://a.example/b/c?d")
+
+    def answer(location: str, status: int = 307) -> InvalidStatus:
+        return InvalidStatus(status, "", (("Location", location),))
+
+    target = redirect_of(answer("e"), url)
+    assert target is not None
+    assert str(target) == "wss://a.example/b/e"
+    assert redirect_of(answer("/e", 404), url) is None
+    assert redirect_of(InvalidStatus(302, ""), url) is None
+    with pytest.raises(SecurityError, match=r"ws://b\.example/\?…, without TLS"):
+        redirect_of(answer("ws://b.example/?token=1"), url)
+    with pytest.raises(InvalidURI):
+        redirect_of(answer("https://a.example/"), url)
+
+
+# -- reconnecting ------------------------------------------------------------------
+
+
+def test_what_passes_and_what_does_not() -> None:
+    gone = InvalidMessage("closed")
+    gone.__cause__ = EOFError()
+    passing = [OSError(), TimeoutError(), DialError("x"), OpenTimeout("x"), gone]
+    passing += [InvalidStatus(status, "") for status in (500, 502, 503, 504)]
+    assert [process_exception(exc) for exc in passing] == [None] * len(passing)
+    for exc in (
+        *(InvalidStatus(status, "") for status in (400, 401, 404, 501)),
+        *(InvalidMessage("no HTTP"), InvalidHeader("Upgrade"), NegotiationError("x")),
+        *(SecurityError("x"), InvalidURI("x", "x"), Denied("x"), ValueError("x")),
+    ):
+        assert process_exception(exc) is exc
+
+
+@both_loops
+def test_a_server_that_hangs_up_is_tried_again(
+    loop_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        calls: list[int] = []
+
+        async def hang_up(reader: asyncio.StreamReader, writer: Any) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            calls.append(1)
+            if len(calls) == 3:
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                await writer.drain()
+
+        async with tcp_server(hang_up) as port:
+            with pytest.raises(InvalidStatus, match="404"):
+                async for _ in connect(
+                    f"ws://127.0.0.1:{port}/",
+                    reconnect_delays=lambda: itertools.repeat(0.0),
+                ):
+                    pytest.fail("opened")
+        assert len(calls) == 3
+
+    with caplog.at_level(logging.INFO, "fastws.ws"):
+        run_on(loop_name, main())
+    line = "connect failed; reconnecting in 0.0 seconds: closed before a whole HTTP"
+    assert [message[: len(line)] for message in caplog.messages] == [line] * 2
+
+
+@both_loops
+def test_delays_begin_anew_after_a_success(loop_name: str) -> None:
+    async def main() -> None:
+        asked: list[list[int]] = []
+
+        def delays() -> Iterator[float]:
+            asked.append([])
+            for number in itertools.count():
+                asked[-1].append(number)
+                yield 0.0
+
+        answers = iter([503, 503, 0, 503, 0, 503, 503, 503, 418])
+
+        def hook(ws: ServerConnection, request: Request) -> Response | None:
+            status = next(answers)
+            return ws.respond(status, "not now") if status else None
+
+        async with serving(stay, process_request=hook) as (_, url):
+            with pytest.raises(InvalidStatus, match="418"):
+                async for _ in connect(url, reconnect_delays=delays):
+                    pass
+        assert asked == [[0, 1], [0], [0, 1, 2]]
+
+    run_on(loop_name, main())
+
+
+@both_loops
+@pytest.mark.parametrize("how", ["returns", "raises"])
+def test_process_exception_may_name_another_error(loop_name: str, how: str) -> None:
+    def judge(exc: Exception) -> Exception | None:
+        assert isinstance(exc, ConnectionRefusedError)
+        if how == "raises":
+            raise KeyError("mine")
+        return KeyError("mine")
+
+    async def main() -> None:
+        url = f"ws://127.0.0.1:{free_port()}/"
+        with pytest.raises(KeyError, match="mine") as caught:
+            async for _ in connect(url, process_exception=judge):
+                pytest.fail("opened")
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_leaving_the_loop_closes_in_order(loop_name: str) -> None:
+    async def main() -> None:
+        codes: list[int | None] = []
+
+        async def handler(ws: ServerConnection) -> None:
+            await ws.wait_closed()
+            codes.append(ws.close_code)
+
+        async with serving(handler) as (_, url):
+            async for _ws in connect(url):
+                break
+            await eventually(lambda: codes)
+        assert codes == [1000]
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_no_time_limits(loop_name: str) -> None:
+    async def main() -> None:
+        async with tcp_server(silent) as port:
+            opening = asyncio.create_task(
+                _wait(connect(f"ws://127.0.0.1:{port}/", open_timeout=None))
+            )
+            _, waiting = await asyncio.wait({opening}, timeout=UNIT)
+            assert waiting
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+        async with serving(echo, open_timeout=None, close_timeout=None) as (_, url):
+            none = {"ping_interval": None, "ping_timeout": None, "close_timeout": None}
+            assert await hear(url, open_timeout=None, **none) == "hello"
+
+    run_on(loop_name, main())
+
+
+async def _wait(way: Any) -> None:
+    await way
