@@ -67,6 +67,7 @@ bench: $(VENV)/.built $(VENV)/.test $(VENV)/.bench ## measure against the peers 
 	$(WITH_VENV) python -m bench.e2e tunnel
 	$(WITH_VENV) python -m bench.e2e workers
 	$(WITH_VENV) python -m bench.e2e features
+	$(WITH_VENV) python -m bench.e2e proxy
 
 peers: $(VENV)/.base $(VENV)/.bench ## install the programs that bench compares with (needs cargo)
 	@command -v cargo >/dev/null || { echo "make peers: no cargo found; on Debian: apt install cargo" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""``python -m bench.e2e stw|wts|tunnel|echo``: measure fastws beside its peers."""
+"""``python -m bench.e2e MODE``: measure fastws beside its peers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bench.e2e import report
+from bench.e2e.first import First
 from bench.e2e.load import LOAD
 from bench.e2e.peers import MODES, OURS, RELAY, Peer, earlier
 from bench.e2e.proc import ROOT, Cpus
@@ -35,9 +36,9 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--row",
         action="append",
-        choices=[*keys, "wss"],
+        choices=[*keys, "wss", "first"],
         metavar="ROW",
-        help=f"only this row, of {', '.join(keys)} and wss; repeatable",
+        help=f"only this row, of {', '.join(keys)}, wss and first; repeatable",
     )
     parser.add_argument(
         "--before",
@@ -75,11 +76,13 @@ def main() -> int:
     cpus = Cpus.choose(asked.pin)
     rows = [r for r in rows_of(asked.mode) if not asked.row or r.key in asked.row]
     has_wss = asked.mode in ("stw", "wts") and (not asked.row or "wss" in asked.row)
+    has_first = asked.mode == "proxy" and (not asked.row or "first" in asked.row)
     effort = SMOKE if asked.quick else FULL
     bench = Bench(effort, cpus, samples, asked.quick, rows)
     runs = 1 if asked.quick else asked.runs
-    with Wss(bench, asked.mode, peers) as wss:
-        run(bench, peers, runs, wss.round if has_wss else None)
+    with Wss(bench, asked.mode, peers) as wss, First(bench) as first:
+        extra = wss.round if has_wss else first.round if has_first else None
+        run(bench, peers, runs, extra)
     if asked.quick:
         print(f"{asked.mode}: every benchmark ran once, too shortly to mean anything")
         print(report.smoke_table(samples))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import sys
@@ -31,7 +32,8 @@ class Peer:
         name: Column of the table.
         program: What must be on PATH, or a file that must exist.
         commands: Makes the argument lists, the one that the load connects to last.
-        client, server: ``tcp`` or ``ws``, what the load generator speaks at each side.
+        client, server: ``tcp`` or ``ws``, what the load generator speaks at each side;
+            clients also ``connect`` or ``socks5``, TCP through a proxy.
         closer: The side that ends a connection after its echo.
         env: Added to the environment.
         few: A connection costs it so much that memory rows hold fewer.
@@ -153,6 +155,65 @@ def _workers(count: int) -> Commands:
     return commands
 
 
+def _proxy(front: int, _: int, __: int) -> Sequence[Sequence[str]]:
+    return [[*FASTWS, "proxy", f"{HERE}:{front}", *QUIET]]
+
+
+def _via(front: int, _: int, middle: int) -> Sequence[Sequence[str]]:
+    far = ("--no-auth", "--allow=127.0.0.0/8", *QUIET)
+    near = (f"--via=ws://{HERE}:{middle}/", *QUIET)
+    return [
+        [*FASTWS, "proxy-server", f"{HERE}:{middle}", *far],
+        [*FASTWS, "proxy", f"{HERE}:{front}", *near],
+    ]
+
+
+# As it comes it does not start on a uvloop of today, which makes no loop by itself.
+PPROXY = """\
+import asyncio, uvloop
+from pproxy.server import main
+loop = uvloop.new_event_loop()
+asyncio.set_event_loop(loop)
+asyncio.get_event_loop = lambda: loop
+main()
+"""
+
+
+def _pproxy(front: int, _: int, __: int) -> Sequence[Sequence[str]]:
+    return [[PY, "-c", PPROXY, "-l", f"http+socks5://{HERE}:{front}"]]
+
+
+def _pproxy_twice(front: int, _: int, middle: int) -> Sequence[Sequence[str]]:
+    """The near one asks the far one by CONNECT, without any WebSocket."""
+    far, near = _pproxy(middle, 0, 0)[0], _pproxy(front, 0, 0)[0]
+    return [far, [*near, "-r", f"http://{HERE}:{middle}"]]
+
+
+def _wstunnel_socks(front: int, _: int, middle: int) -> Sequence[Sequence[str]]:
+    far, near = _wstunnel(front, 0, middle)
+    return [far, [f"socks5://{HERE}:{front}" if "tcp:" in a else a for a in near]]
+
+
+def _chisel_socks(front: int, _: int, middle: int) -> Sequence[Sequence[str]]:
+    far, near = _chisel(front, 0, middle)
+    return [[*far, "--socks5"], [*near[:-1], f"{HERE}:{front}:socks"]]
+
+
+def _wsp_socks(front: int, _: int, middle: int) -> Sequence[Sequence[str]]:
+    path, auth = "/proxy", "bench"
+    far = {"host": "wsps.test", "auth": auth, "path": path, "port": middle}
+    server = f"ws://{HERE}:{middle}{path}"
+    client = {"auth": auth, "server": server, "dynamic": [f"socks5://{HERE}:{front}"]}
+    commands = []
+    for program, config in (("wsps", far), ("wspc", {"client": [client]})):
+        file = Path(tempfile.gettempdir()) / f"bench-{program}-{os.getpid()}.json"
+        if not file.exists():
+            atexit.register(file.unlink)
+        file.write_text(json.dumps(config))
+        commands.append([program, "-c", str(file)])
+    return commands
+
+
 def _features(front: int, behind: int, _: int) -> Sequence[Sequence[str]]:
     """A PROXY header in and out, a route, and a token."""
     options = ("--proxy-protocol=accept", "--send-proxy-protocol=v2")
@@ -209,6 +270,21 @@ WORKERS = (
     Peer("2 workers", PY, _workers(2), "ws", "tcp"),
     Peer("1 worker", PY, _workers(1), "ws", "tcp", only=frozenset({"streams"})),
 )
+_PP = PY if find_spec("pproxy") is not None else "pproxy"
+PROXY = (
+    Peer("CONNECT", PY, _proxy, "connect", "tcp"),
+    Peer("SOCKS5", PY, _proxy, "socks5", "tcp"),
+    Peer("stw", PY, _fastws_stw, "tcp", "ws", "server"),
+    Peer("via CONNECT", PY, _via, "connect", "tcp"),
+    Peer("via SOCKS5", PY, _via, "socks5", "tcp"),
+    Peer("tunnel", PY, _pair(_fastws_wts, _fastws_stw), "tcp", "tcp"),
+    Peer("pproxy CONNECT", _PP, _pproxy, "connect", "tcp"),
+    Peer("pproxy SOCKS5", _PP, _pproxy, "socks5", "tcp"),
+    Peer("pproxy twice", _PP, _pproxy_twice, "connect", "tcp"),
+    Peer("wstunnel SOCKS5", "wstunnel", _wstunnel_socks, "socks5", "tcp"),
+    Peer("chisel SOCKS5", "chisel", _chisel_socks, "socks5", "tcp"),
+    Peer("wsp SOCKS5", "wspc", _wsp_socks, "socks5", "tcp"),
+)
 FEATURES = (
     Peer("features", PY, _features, "ws", "tcp", load=("--features",)),
     Peer("plain", PY, _fastws_wts, "ws", "tcp"),
@@ -231,7 +307,8 @@ ECHO = tuple(
 )
 OURS = frozenset(
     {"fastws", "coroutines", "C relay", "fastws pure", "before", "features", "plain"}
-    | {"1 worker", "2 workers"}
+    | {"1 worker", "2 workers", "stw", "tunnel"}
+    | {"CONNECT", "SOCKS5", "via CONNECT", "via SOCKS5"}
 )
 
 
@@ -247,5 +324,6 @@ MODES = {
     "tunnel": TUNNEL,
     "workers": WORKERS,
     "features": FEATURES,
+    "proxy": PROXY,
     "echo": ECHO,
 }

@@ -71,7 +71,8 @@ def smoke_table(samples: Samples) -> str:
         for i, column in enumerate(columns):
             if (column, key) in samples.failures:
                 cells[i] = "failed"
-        if any(cells) and "." not in key.removeprefix("wss."):
+        part = key.removeprefix("wss.").removeprefix("first.")
+        if any(cells) and "." not in part:
             rows.append([label, *cells])
     return table(["work", *columns], rows)
 
@@ -102,7 +103,10 @@ def targets_table(samples: Samples, targets: Sequence[Target]) -> str:
     rows = []
     for target in targets:
         label, unit = _LABELS[target.key]
-        names = " and ".join(peer for peer, _ in target.others)
+        names = " and ".join(
+            peer if key == target.key else _LABELS[key][0]
+            for peer, key in target.others
+        )
         if target.others:
             limit = (
                 f"≤ {target.limit:g} × {'mean of ' if ' and ' in names else ''}{names}"

@@ -22,6 +22,7 @@ class Effort:
         idle, idle_few, stalled: Connections held for the memory rows.
         grow: Idle connections of the growth row.
         tls: TLS connections of one sample of the handshake row.
+        firsts: Proxied connections of one sample of a first-byte row.
     """
 
     seconds: float = 0.7
@@ -33,10 +34,11 @@ class Effort:
     tls: int = 100
     tls_idle: int = 200
     tls_stalled: int = 8
+    firsts: int = 5
 
 
 FULL = Effort()
-SMOKE = Effort(0.03, 1 << 20, 20, 4, 2, 50, 5, 5, 2)
+SMOKE = Effort(0.03, 1 << 20, 20, 4, 2, 50, 5, 5, 2, 1)
 
 Kind = Literal[
     "bulk", "ping", "connect", "memory", "growth", "mixed", "streams", "share"
@@ -88,6 +90,11 @@ BESIDE = {
         Row("share", "share", ("idle",), frozenset({"2 workers"})),
     ),
     "features": tuple(r for r in ROWS if r.key in ("connect", "ping1", "up1", "idle")),
+    "proxy": tuple(
+        r
+        for r in ROWS
+        if r.key in ("up64", "down64", "ping1", "ping32", "connect", "idle")
+    ),
     "echo": (
         Row("echo64", "ping", ("ping", "--conns=1")),
         Row("echo64x32", "ping", ("ping", "--conns=32")),
@@ -141,6 +148,10 @@ FIGURES = (
     ("share", "connections of the busiest worker", "%"),
     ("growth", "ping-pong among idle connections : alone", "ratio"),
     ("start", "start to listening", "s"),
+    ("first.cold", "first byte, cold pool", "ms"),
+    ("first.warm", "first byte, warm pool", "ms"),
+    ("first.cold-wss", "first byte, cold pool, wss", "ms"),
+    ("first.warm-wss", "first byte, warm pool, wss", "ms"),
     ("wss.handshake", "new wss connection", "CPU µs"),
     ("wss.idle", "resident an idle wss connection", "KiB"),
     ("wss.stall", "resident a stalled wss connection", "KiB"),
@@ -248,6 +259,12 @@ _ONE_RELAY = tuple(
     Target(key, 2.3, (("relay stw", key), ("relay wts", key)))
     for key in ("up64", "down64", "ping1", "ping32")
 )
+_PROXIES = (
+    ("CONNECT", "stw", 1.1),
+    ("SOCKS5", "stw", 1.1),
+    ("via CONNECT", "tunnel", 1.2),
+    ("via SOCKS5", "tunnel", 1.2),
+)
 TARGETS = {
     "stw": (*_ONE_END, *_against("websocat wts", 1.6, "connect")),
     "wts": (
@@ -265,6 +282,17 @@ TARGETS = {
     "features": tuple(
         Target(key, 1.15, (("plain", key),), "features")
         for key in ("connect", "ping1", "up1", "idle")
+    ),
+    "proxy": (
+        *(
+            Target(key, limit, ((beside, key),), peer)
+            for peer, beside, limit in _PROXIES
+            for key in ("up64", "down64", "ping1", "ping32")
+        ),
+        Target("first.warm", 0.6, (("via CONNECT", "first.cold"),), "via CONNECT"),
+        Target(
+            "first.warm-wss", 0.4, (("via CONNECT", "first.cold-wss"),), "via CONNECT"
+        ),
     ),
     "echo": (
         *_against("picows", 1.0, *(row.key for row in BESIDE["echo"][:7])),

@@ -130,7 +130,7 @@ def run(
             for peer in [*peers[turn:], *peers[:turn]]:
                 bench.one(peer, row, round_)
         if extra is not None:
-            progress(f"round {round_ + 1}/{runs}, wss")
+            progress(f"round {round_ + 1}/{runs}, the rest")
             extra(round_)
     progress("")
 

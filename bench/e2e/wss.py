@@ -203,6 +203,17 @@ def push_until_stalled(conns: list[Conn], behind: Behind, *, ws: bool) -> None:
         time.sleep(0.001)  # lets the other threads run
 
 
+def make_certificate(cert: str, key: str) -> bool:
+    """Make a certificate of our own for this machine; false without openssl."""
+    if shutil.which("openssl") is None:
+        return False
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    subject = ("-subj", f"/CN={HERE}", "-addext", f"subjectAltName=IP:{HERE}")
+    command = ["openssl", *options.split(), *subject, "-keyout", key, "-out", cert]
+    subprocess.run(command, check=True, capture_output=True)
+    return True
+
+
 class Wss:
     """Measures the TLS rows of one mode, one sample of each a round."""
 
@@ -215,15 +226,7 @@ class Wss:
         self._key = str(Path(self._dir.name) / "key.pem")
 
     def __enter__(self) -> Wss:
-        if self._mode != "tunnel" and shutil.which("openssl") is not None:
-            options = (
-                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-            )
-            subject = ("-subj", f"/CN={HERE}", "-addext", f"subjectAltName=IP:{HERE}")
-            command = ["openssl", *options.split(), *subject, "-keyout", self._key]
-            subprocess.run(
-                [*command, "-out", self._cert], check=True, capture_output=True
-            )
+        if self._mode != "tunnel" and make_certificate(self._cert, self._key):
             self._trust = ssl.create_default_context(cafile=self._cert)
         return self
 

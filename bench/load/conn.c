@@ -237,8 +237,56 @@ static void greet(struct conn *c)
     if (!conn_flush(c)) fail("hello did not fit");
 }
 
+/* What a client says to the proxy before its stream: one step after the other. */
+static void ask(struct conn *c)
+{
+    char text[128];
+    int n;
+    uint8_t port[2] = {(uint8_t)(opt.listen_port >> 8), (uint8_t)opt.listen_port};
+    c->phase = ASKING;
+    if (opt.proxy == CONNECT) {
+        n = snprintf(text, sizeof text, "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n",
+                     opt.listen_port, opt.listen_port);
+    } else if (c->small_have == 0) { /* RFC 1928: no authentication */
+        memcpy(text, "\5\1", n = 3);
+    } else { /* connect to an IPv4 address */
+        memcpy(text, "\5\1\0\1\x7f\0\0\1", 8);
+        memcpy(text + 8, port, sizeof port);
+        n = 10;
+    }
+    send_text(c, text, (size_t)n);
+}
+
+/* One byte of the proxy's answer; an IPv4 address in its reply is all that may come. */
+static void take_answer(struct conn *c, uint8_t byte)
+{
+    if (c->small_have == sizeof c->small) /* of a long head the beginning and the end */
+        memmove(c->small + 12, c->small + 13, sizeof c->small - 13), c->small_have--;
+    c->small[c->small_have++] = byte;
+    unsigned n = c->small_have;
+    if (opt.proxy == CONNECT) {
+        if (n < 12 || memcmp(c->small + n - 4, "\r\n\r\n", 4) != 0) return;
+        if (memcmp(c->small, "HTTP/1.", 7) != 0 || memcmp(c->small + 8, " 200", 4) != 0)
+            fail("CONNECT refused: %.12s", (char *)c->small);
+    } else if (n == 2) {
+        if (memcmp(c->small, "\5\0", 2) != 0) fail("SOCKS5 wants a login");
+        ask(c);
+        return;
+    } else if (n < 12) {
+        return;
+    } else if (memcmp(c->small + 2, "\5\0\0\1", 4) != 0) {
+        fail("SOCKS5 reply %d, address type %d", c->small[3], c->small[5]);
+    }
+    c->small_have = 0;
+    greet(c);
+}
+
 static void on_connected(struct conn *c)
 {
+    if (opt.proxy != NONE) {
+        ask(c);
+        return;
+    }
     if (!c->ws) {
         greet(c);
         return;
@@ -332,8 +380,11 @@ static void receive(struct conn *c)
             on_end(c, n == 0 ? 0 : errno);
             return;
         }
+        uint8_t *p = c->loop->rx;
+        while (c->phase == ASKING && n > 0) take_answer(c, *p++), n--;
+        if (n == 0) continue;
         if (c->phase == HTTP) on_head(c, c->loop->rx, (size_t)n);
-        else bytes(c, c->loop->rx, (size_t)n);
+        else bytes(c, p, (size_t)n);
         if (n < (ssize_t)RX_SIZE && !(c->unread)) return;
     }
 }

@@ -25,7 +25,7 @@
 
 /* What a connection is for; the client says it in its hello. */
 enum kind { ECHO = 1, SINK, SOURCE, IDLE, STALL, ONCE };
-enum phase { CONNECTING, HTTP, GREETING, RUNNING, CLOSING, CLOSED };
+enum phase { CONNECTING, ASKING, HTTP, GREETING, RUNNING, CLOSING, CLOSED };
 
 struct loop;
 
@@ -75,6 +75,7 @@ struct loop {
 
 struct options {
     const char *workload;
+    enum proxy { NONE, CONNECT, SOCKS5 } proxy; /* what the clients ask first */
     bool client_ws, server_ws, server_closes, step, small_buffers, features;
     int connect_port, listen_port, conns, idle, streams;
     size_t write, warm, ping;

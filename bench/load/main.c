@@ -5,6 +5,8 @@
  * the other PORT, where our server listens. Prints one JSON line. With --step it prints
  * {"event": "ready"} after the warm-up and waits for a line on stdin before it
  * measures, and again before it ends, so that the caller can read counters in between.
+ * --client connect and --client socks5: TCP clients of a proxy, which has to connect them to
+ * our server; they wait for each of its answers.
  * --features: WebSocket clients send a PROXY header, a token and a path, and the TCP server
  * wants a PROXY header. --size: bytes of a ping. A WebSocket server that echoes messages
  * does for ping, connect and idle with --client ws alone; nobody comes to --listen then.
@@ -243,7 +245,11 @@ static void parse(int argc, char **argv)
     opt.workload = argc > 1 ? argv[1] : "";
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (o) {
-        case 'c': opt.client_ws = is_ws(optarg); break;
+        case 'c':
+            opt.proxy = strcmp(optarg, "connect") == 0 ? CONNECT
+                        : strcmp(optarg, "socks5") == 0 ? SOCKS5 : NONE;
+            opt.client_ws = opt.proxy == NONE && is_ws(optarg);
+            break;
         case 's': opt.server_ws = is_ws(optarg); break;
         case 'C': opt.connect_port = atoi(optarg); break;
         case 'L': opt.listen_port = atoi(optarg); break;

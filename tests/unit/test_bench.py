@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from typing import Any
 import pytest
 
 from bench.e2e import report
+from bench.e2e.first import ROUND_TRIP, LongPath
 from bench.e2e.peers import MODES, earlier
 from bench.e2e.proc import Running, count_sockets, free_port, is_listening
 from bench.e2e.rows import FIGURES, TARGETS, Target
 from bench.e2e.run import Samples
+from tests.support.proxies import ConnectProxy, SocksProxy
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SECONDS = 5  # a scaled unit: limit of one run of the load generator
@@ -53,7 +56,11 @@ def load(
 
 
 @contextlib.contextmanager
-def tcp_relay(behind: int, change: Callable[[bytes], bytes]) -> Iterator[int]:
+def tcp_relay(
+    behind: int,
+    change: Callable[[bytes], bytes],
+    back: Callable[[bytes], bytes] = bytes,
+) -> Iterator[int]:
     """One connection, relayed to the port ``behind``; what goes there is changed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -71,10 +78,10 @@ def tcp_relay(behind: int, change: Callable[[bytes], bytes]) -> Iterator[int]:
             near, _ = listener.accept()
             far = socket.create_connection(("127.0.0.1", behind))
             with near, far:
-                back = threading.Thread(target=copy, args=(far, near, bytes))
-                back.start()
+                answers = threading.Thread(target=copy, args=(far, near, back))
+                answers.start()
                 copy(near, far, change)
-                back.join()
+                answers.join()
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -156,7 +163,7 @@ def test_load_rejects_an_unmasked_client(programs: Path) -> None:
         return head + bytes((0x82, len(data))) + data
 
     behind = free_port()
-    with tcp_relay(behind, frame_unmasked) as front:
+    with tcp_relay(behind, frame_unmasked, lambda _: b"") as front:
         result = load(programs, "idle", front, behind, "--server=ws")
     assert result == {
         "ok": False,
@@ -190,6 +197,68 @@ def test_load_wants_a_proxy_header(
     with tcp_relay(behind, put_in_front) as front:
         result = load(programs, "ping", front, behind, "--features")
     assert result.get("error") == error
+
+
+class Socks4Bytes(SocksProxy):
+    """Says an IPv4 address in its reply, as programs do."""
+
+    def _agree(self, sock: Any) -> bytes | None:
+        granted = super()._agree(sock)
+        return b"\5\0\0\1\x7f\0\0\1\0\x50" if granted else None
+
+
+@pytest.mark.parametrize("workload", ["up", "down", "ping", "connect", "idle"])
+@pytest.mark.parametrize("client", ["connect", "connect in pieces", "socks5"])
+def test_load_goes_through_a_proxy(programs: Path, client: str, workload: str) -> None:
+    behind = free_port()
+    kind, _, pieces = client.partition(" ")
+    with Socks4Bytes(behind) if kind == "socks5" else ConnectProxy(behind) as proxy:
+        proxy.pieces = bool(pieces)
+        result = load(programs, workload, proxy.port, behind, f"--client={kind}")
+        assert result["ok"], result
+        assert set(proxy.seen) == {f"127.0.0.1:{behind}"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("connect", "CONNECT refused: HTTP/1.1 407"),
+        ("socks5", "SOCKS5 wants a login"),
+        ("socks5 reply", "SOCKS5 reply 5, address type 1"),
+    ],
+)
+def test_load_says_why_a_proxy_refused(programs: Path, kind: str, error: str) -> None:
+    behind = free_port()
+    client, _, reply = kind.partition(" ")
+    user = "" if reply else "user:password"
+    make = ConnectProxy if client == "connect" else SocksProxy
+    with make(behind, user) as proxy:
+        proxy.reply = 5
+        result = load(programs, "ping", proxy.port, behind, f"--client={client}")
+    assert (result["ok"], result["error"]) == (False, error)
+
+
+def test_a_long_path_holds_everything_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        path = LongPath(listener.getsockname()[1])
+        try:
+            with socket.create_connection(("127.0.0.1", path.port)) as near:
+                near.settimeout(4 * SECONDS)
+                far, _ = listener.accept()
+                with far:
+                    far.settimeout(4 * SECONDS)
+                    begun = time.monotonic()
+                    near.sendall(b"there")
+                    assert far.recv(100) == b"there"
+                    assert path.answers == 0
+                    far.sendall(b"back")
+                    assert near.recv(100) == b"back"
+                    assert time.monotonic() - begun >= ROUND_TRIP
+                    assert path.answers == 1
+                    near.shutdown(socket.SHUT_WR)
+                    assert far.recv(100) == b""
+        finally:
+            path.close()
 
 
 def test_streams_beside_a_ping_pong_are_counted(programs: Path) -> None:
