@@ -130,7 +130,9 @@ class Opening:
             )
 
     def refuse(self, error: RemoteProtocolError) -> None:
-        """Answer with the error's status, and end the connection."""
+        """Answer with the error's status, and end the connection; once."""
+        if self._is_answered:
+            return
         who = describe(self.transport, self.remote_address)
         log = self._server.logger
         log.log(level_of(error), "%s: refused: %s", who, error.reason)

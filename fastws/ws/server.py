@@ -134,7 +134,8 @@ class CallbackServer:
         """Wait until no connection is left."""
         await self.listener.wait_idle()
         while self.listener.active > 0:
-            self._gone = asyncio.Event()
+            if self._gone is None or self._gone.is_set():
+                self._gone = asyncio.Event()
             await self._gone.wait()
 
     async def aclose(self, code: int = CLOSE_GOING_AWAY, reason: str = "") -> None:
