@@ -254,7 +254,7 @@ def announce(runner: "Runner", workers: int = 1) -> None:
     """The start line: version, addresses, TLS, ping, backend."""
     spec = runner.spec
     ping = f"{spec.ping:g}s" if spec.ping else "off"
-    if isinstance(spec, ForwardProxy):
+    if isinstance(spec, ForwardProxy) and not spec.has_pings:
         ping = "off"
     takes = (WsToTcp, ForwardProxy, ProxyServer)
     cert = isinstance(spec, takes) and spec.cert is not None

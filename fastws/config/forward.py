@@ -219,6 +219,11 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.via if isinstance(self.via, WsUrl) else None
 
     @property
+    def has_pings(self) -> bool:
+        """Whether there are WebSockets, to a server that answers pings."""
+        return self.pool_url is not None and self.via_protocol == "fastws"
+
+    @property
     def is_open(self) -> bool:
         """Whether it may be reached by others than this machine."""
         has_users = bool(self.user) or self.users is not None

@@ -114,6 +114,10 @@ class ForwardProxyRunner(Runner):
     async def close(self) -> None:
         await super().close()
         if self.pooled is not None:
+            pool = self.pooled.pool
+            if not pool.is_closed:
+                extra = {"mode": self.name, **pool.stats.as_fields()}
+                logger.info("pool of %s: %s", self.pooled.name, pool.stats, extra=extra)
             await self.pooled.aclose()
 
     def stop_requests(self) -> None:
@@ -161,14 +165,18 @@ class ForwardProxyRunner(Runner):
             return server_context(spec.cert, spec.key)
 
     def tls_files(self) -> tuple[str | None, ...]:
-        return self.spec.cert, self.spec.key
+        return self.spec.cert, self.spec.key, self.spec.ca
 
     def load_tls(self) -> None:
         tls = self._listen_tls()
+        if self.opener is not None:
+            self.opener.adopt(self.spec)
         for listener in self.listeners:
             listener.tls = tls
 
     def adopt(self, spec: ForwardProxy) -> None:  # type: ignore[override]
+        if self.opener is not None:
+            self.opener.adopt(spec)
         self.proxy_options = self._make_options(spec)
         self.spec = spec
 

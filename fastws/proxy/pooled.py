@@ -101,6 +101,7 @@ class PooledWay:
         access: what may be asked for; ``None``: everything.
 
     Attributes:
+        name: as given.
         pool: of the connections.
     """
 
@@ -112,7 +113,7 @@ class PooledWay:
         *,
         access: Access | None = None,
     ) -> None:
-        self._name = name
+        self.name = name
         self._upgrade = upgrade
         self._options = options
         self._access = access
@@ -144,7 +145,7 @@ class PooledWay:
                 way = await self._associate(lease, receive)
             except _Ended as error:
                 if fresh or not error.is_safe:
-                    raise NoUpstream(f"{self._name}: {error}") from error
+                    raise NoUpstream(f"{self.name}: {error}") from error
             else:
                 return way if self._access is None else JudgedWay(way, self._access)
         raise AssertionError  # the second turn returns or raises
@@ -178,9 +179,9 @@ class PooledWay:
         try:
             return await self.pool.acquire(timeout, fresh=fresh)
         except DialTimeout as error:
-            raise NoConnection(f"{self._name}: {error}") from error
+            raise NoConnection(f"{self.name}: {error}") from error
         except DialError as error:
-            raise NoUpstream(f"{self._name}: {error}") from error
+            raise NoUpstream(f"{self.name}: {error}") from error
 
     async def _begin(self, host: str, port: int, tried: int) -> PooledStream:
         """Begin a stream; for it, ``tried`` connections turned out dead already."""
@@ -193,7 +194,7 @@ class PooledWay:
                 return await self._connect(lease, host, port, tried)
             except _Ended as error:
                 if not error.is_safe or tried >= most:
-                    raise NoUpstream(f"{self._name}: {error}") from error
+                    raise NoUpstream(f"{self.name}: {error}") from error
             tried += 1
             self._note_retry(host, port)
 
@@ -220,7 +221,7 @@ class PooledWay:
             if result is Status.TIMED_OUT and not lease.is_fresh:
                 self.pool.doubt()
             text = f"{format_target(host, port)}: {_WORDS.get(result, 'failed')}"
-            raise error_of(result, f"{text} (says {self._name})")
+            raise error_of(result, f"{text} (says {self.name})")
         is_stranger = socket.end.who is Peer.STRANGER
         if not is_stranger or lease.is_fresh or tried >= options.retry_pooled:
             return result
@@ -235,7 +236,7 @@ class PooledWay:
     def _note_retry(self, host: str, port: int) -> None:
         self.pool.stats.retried += 1
         text = "%s: a connection was dead; the stream to %s is begun again"
-        logger.info(text, self._name, format_target(host, port))
+        logger.info(text, self.name, format_target(host, port))
         self.pool.doubt()
 
     async def _associate(
@@ -251,7 +252,7 @@ class PooledWay:
             return result
         if socket.is_idle:  # a stranger, which was not even asked
             self._put_back(socket)
-        text = f"UDP: {_WORDS.get(result, 'failed')} (says {self._name})"
+        text = f"UDP: {_WORDS.get(result, 'failed')} (says {self.name})"
         raise error_of(result, text)
 
     # -- one connection ------------------------------------------------------------

@@ -39,12 +39,18 @@ class PoolStats:
         self.lost = self.closed = self.retried = 0
 
     def __repr__(self) -> str:
+        counts = ", ".join(f"{k}={v}" for k, v in self.as_fields().items())
+        return f"PoolStats({counts})"
+
+    def __str__(self) -> str:
+        """For the last line of a log."""
         return (
-            f"PoolStats({', '.join(f'{k}={v}' for k, v in self.as_fields().items())})"
+            f"{self.opened} opened ({self.failed} failed), {self.reused} times reused,"
+            f" {self.lost} lost while idle, {self.retried} streams begun again"
         )
 
     def as_fields(self) -> dict[str, int]:
-        """Name and number of each counter."""
+        """Name and number of each counter, for logs that machines read."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 

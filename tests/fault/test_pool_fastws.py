@@ -1,0 +1,193 @@
+"""The pool of fastws proxy while its fastws proxy-server dies, drains or is silent."""
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.asking import connect_status, get, socks_code
+from tests.support.cli import Fastws, eventually
+from tests.support.origin import Origin, forward_proxy, read_answer
+from tests.support.servers import free_port
+from tests.support.services import (
+    Service,
+    ask,
+    connect,
+    echo,
+    ends_with_reset,
+    pump_through,
+    read_to_end,
+)
+from tests.support.timing import LONG, units
+from tests.support.via import once, socks
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service(echo) as running:
+        yield running
+
+
+def far(port: int, *options: str) -> Fastws:
+    """A proxy-server, to be entered."""
+    listen = f"127.0.0.1:{port}"
+    return Fastws("proxy-server", listen, "--no-auth", "--allow", "private", *options)
+
+
+@contextlib.contextmanager
+def near(port: int, *options: str) -> Iterator[Fastws]:
+    """The proxy through it."""
+    with forward_proxy("--via", f"ws://127.0.0.1:{port}/", *options) as process:
+        yield process
+
+
+def fill(proxy: Fastws, port: int, count: int) -> None:
+    """``count`` idle connections."""
+    streams = [socks(proxy, port) for _ in range(count)]
+    for sock in streams:
+        assert ask(sock, b"x") == b"x"
+    for sock in streams:
+        sock.shutdown(socket.SHUT_WR)
+        assert read_to_end(sock) == b""
+        sock.close()
+    eventually(lambda: proxy.count(" closed$") >= count)
+
+
+def test_all_ways_in_share_the_pool(service: Service) -> None:
+    with far(0) as server, Origin() as origin, near(server.port) as proxy:
+        once(proxy, service.port)
+        with connect(proxy.port) as sock:
+            sock.sendall(get(origin.port))
+            assert read_answer(sock)[0] == 200
+        server.wait_for(f"127.0.0.1:{origin.port} id=")
+        assert connect_status(proxy, f"127.0.0.1:{service.port}") == 200
+        server.wait_for(r"id=\w+/3 in=0")
+        with socks(proxy, service.port, "localhost") as sock:
+            pump_through(sock, 4 << 20, 11)
+    ports = {line.split()[4] for line in server.lines if " id=" in line}
+    assert len(ports) == 1, server.text
+
+
+def test_the_far_end_tells_why(service: Service) -> None:
+    options = ("--deny", "*:7", "--connect-timeout", units(5))
+    with far(0, *options) as server, near(server.port) as proxy:
+        assert socks_code(proxy, "127.0.0.1", free_port()) == 5
+        assert socks_code(proxy, "127.0.0.1", 7) == 2
+        assert socks_code(proxy, "name.invalid", 80) == 4
+        assert connect_status(proxy, f"127.0.0.1:{free_port()}") == 502
+        assert connect_status(proxy, "127.0.0.1:7") == 403
+        once(proxy, service.port)
+    ports = {line.split()[4] for line in server.lines if " id=" in line}
+    assert len(ports) == 1, server.text
+
+
+def test_r16_killed_with_eight_idle(service: Service) -> None:
+    port = free_port()
+    with near(port) as proxy:
+        with far(port) as server:
+            fill(proxy, service.port, 8)
+            server.kill()
+        with far(port):
+            for _ in range(12):
+                once(proxy, service.port)
+    proxy.wait_for(r"pool of .*: 9 opened \(0 failed\)", start=0)
+
+
+def test_r16_silent_with_eight_idle(service: Service) -> None:
+    """It stops without a word; pings find out, and nobody gets a dead connection."""
+    port = free_port()
+    with near(port, "--ping", units(5), "--ping-deadline", units(5)) as proxy:
+        with far(port) as server:
+            fill(proxy, service.port, 8)
+            server.signal(signal.SIGSTOP)
+            proxy_files = proxy.files()
+            eventually(lambda: proxy.files() <= proxy_files - 8, LONG)
+            server.kill()
+        with far(port):
+            for _ in range(12):
+                once(proxy, service.port)
+        assert proxy.count("is begun again") == 0
+
+
+def test_a_silent_server_is_a_timeout_and_then_forgotten(service: Service) -> None:
+    """Who meets it before the pings do waits once; the next ones do not."""
+    port = free_port()
+    with near(port, "--connect-timeout", units(10)) as proxy:
+        with far(port) as server:
+            fill(proxy, service.port, 4)
+            server.signal(signal.SIGSTOP)
+            assert socks_code(proxy, "127.0.0.1", service.port) == 6
+            server.kill()
+        with far(port):
+            for _ in range(3):
+                once(proxy, service.port)
+
+
+def test_a_draining_server_loses_no_stream(service: Service) -> None:
+    """It closes idle WebSockets with 1001, also in place of an answer."""
+    port = free_port()
+    stop, errors, done = threading.Event(), [], []
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                once(proxy, service.port)
+                done.append(1)
+            except BaseException as error:
+                errors.append(error)
+                return
+
+    options = ("--retry", "10", "--retry-delay", units(1), "--connect-timeout", "20s")
+    with near(port, *options) as proxy:
+        server = far(port)
+        server.__enter__()
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(done) > 20)
+        server.signal(signal.SIGTERM)
+        server.wait()
+        server.__exit__(None, None, None)
+        with far(port):
+            count = len(done)
+            eventually(lambda: len(done) > count + 20, LONG)
+            stop.set()
+            for thread in threads:
+                thread.join(LONG)
+    assert errors == []
+
+
+def test_r25_a_hundred_streams_when_the_server_dies(service: Service) -> None:
+    port = free_port()
+    with near(port) as proxy:
+        with far(port) as server:
+            streams = [socks(proxy, service.port) for _ in range(100)]
+            for sock in streams:
+                assert ask(sock, b"x") == b"x"
+            server.kill()
+        for sock in streams:
+            with sock:
+                sock.settimeout(LONG)
+                assert ends_with_reset(sock)
+        with far(port):
+            once(proxy, service.port)
+
+
+def test_warm_connections_are_there_before_anybody_asks(service: Service) -> None:
+    with far(0) as server, near(server.port, "--pool-warm", "3") as proxy:
+        eventually(lambda: proxy.files() >= 3)
+        once(proxy, service.port)
+    proxy.wait_for(r"pool of .*: [34] opened", start=0)
+
+
+def test_idle_ones_go_when_their_time_is_over(service: Service) -> None:
+    with far(0) as server, near(server.port, "--pool-idle", units(5)) as proxy:
+        before = proxy.files()
+        fill(proxy, service.port, 5)
+        eventually(lambda: proxy.files() <= before + 1, LONG)  # one is kept in reserve
+        once(proxy, service.port)
