@@ -92,7 +92,9 @@ class Forward:
             await listener.wait_idle(_LOOK)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path or 'closed'} {self._way.url}>"
+        return (
+            f"<{type(self).__name__} {self.path or 'closed'} {self._way.url.display}>"
+        )
 
 
 def _has_left(transport: Any) -> bool:
@@ -120,7 +122,7 @@ def forward(
         name: of the socket in its directory. By default ``.s.PGSQL.PORT``, so that
             asyncpg takes the path as ``host`` and libpq the directory.
         port: in that name.
-        options: as for :func:`fastws.open_stream`, without ``limit``.
+        options: as for :func:`fastws.open_stream`, without ``limit`` and ``port``.
 
     Raises:
         InvalidURI: the URL cannot be understood; also a ``ValueError``.

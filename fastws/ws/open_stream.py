@@ -6,117 +6,82 @@ other.
 
 import asyncio
 import os
-import ssl as tls
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from fastws._backend import default_keys, encode_frame
 from fastws._consts import OP_TEXT, Side
 from fastws.config.endpoint import WsUrl
-from fastws.exceptions import (
-    DialTimeout,
-    InvalidMessage,
-    InvalidProxy,
-    InvalidStatus,
-    InvalidURI,
-    OpenTimeout,
-    RemoteProtocolError,
-)
 from fastws.net.dial import Dialer
 from fastws.net.websocket import Peer, WebSocketStream
-from fastws.typing import HeaderList
 from fastws.wire import announce
-from fastws.ws.heads import Headers, HeadersLike, Request, pairs_of, response_of
-from fastws.ws.open import Answer, make_dialer, shake_hands
+from fastws.ws.connect import Connect, connect
+from fastws.ws.heads import Headers, Request, response_of
+from fastws.ws.limits import NO_LIMIT
+from fastws.ws.open import Answer, shake_hands
 from fastws.ws.stream import LIMIT, Stream
 from fastws.ws.transport import WebSocketTransport, stream_options
 
-_NO_LIMIT = 86400.0  # seconds of an open_timeout that is None
+_OF_CONNECT = (
+    *("origin", "subprotocols", "additional_headers", "user_agent_header", "proxy"),
+    *("ssl", "server_hostname", "host", "port", "sock", "unix", "open_timeout"),
+)
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
+Opened = tuple[WebSocketStream, dict[str, Any]]
+"""A WebSocket, paused, and what is to be known about it."""
 
-class Way:
-    """How to open WebSockets of bytes to one URL; arguments of :func:`open_stream`."""
+
+class Way(Connect):
+    """How to open WebSockets of bytes to one URL; arguments of :func:`open_stream`.
+
+    Attributes:
+        url: as understood.
+        options: of the streams.
+    """
 
     def __init__(
-        self,
-        url: str | WsUrl,
-        *,
-        origin: str | None = None,
-        subprotocols: Sequence[str] = (),
-        additional_headers: HeadersLike | None = None,
-        ssl: tls.SSLContext | None = None,
-        server_hostname: str | None = None,
-        proxy: str | None = None,
-        unix: str | None = None,
-        announce: bool = True,
-        open_timeout: float | None = 10.0,
-        **limits: Any,
+        self, url: str | WsUrl, *, announce: bool = True, **options: Any
     ) -> None:
-        self.url = _parse(url)
-        self.options = stream_options(**limits)
+        given = {name: options.pop(name) for name in _OF_CONNECT if name in options}
+        self.options = stream_options(**options)
+        base = connect(url, **given)
+        super().__init__(base._url, base._settings)
+        self.url = base._url
         self._announces = announce
-        self._origin = origin
-        self._subprotocols = tuple(subprotocols)
-        self._headers = pairs_of(additional_headers)
-        self._timeout = open_timeout
-        self._limit = _NO_LIMIT if open_timeout is None else open_timeout
-        self._dialer = _make_dialer(
-            self.url,
-            proxy,
-            ssl=ssl,
-            server_hostname=server_hostname,
-            unix=unix,
-            timeout=self._limit,
-        )
 
-    async def open(self) -> tuple[WebSocketStream, dict[str, Any]]:
-        """A WebSocket, paused, and what is to be known about it.
+    async def open(self) -> Opened:
+        """Open one, with the errors of :func:`fastws.connect`."""
+        opened: Any = await self._open()
+        return opened  # type: ignore[no-any-return]
 
-        Raises:
-            DialError: no connection; ``OpenTimeout`` when the time was over.
-            InvalidHandshake: no valid 101.
-        """
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._shake_hands()
-        except InvalidStatus as error:
-            status, reason = error.status, error.reason
-            error.response = response_of(status, reason, error.fields, error.body)
-            raise
-        except RemoteProtocolError as error:
-            raise InvalidMessage(error.reason) from error
-        except DialTimeout as error:
-            raise OpenTimeout(str(error)) from error
-        except TimeoutError as error:
-            raise OpenTimeout(f"not open within {self._timeout:g} s") from error
-
-    async def _shake_hands(self) -> tuple[WebSocketStream, dict[str, Any]]:
-        url, headers = self.url, list(self._headers)
+    async def _shake_hands(
+        self, url: WsUrl, dialer: Dialer, headers: list[tuple[str, str]]
+    ) -> Any:
+        settings = self._settings
         ident = announce.make_id(os.urandom(8))
+        fields = list(headers)
         if self._announces:
-            headers.append((announce.HEADER, announce.format_offer(ident)))
+            fields.append((announce.HEADER, announce.format_offer(ident)))
         answer = await shake_hands(
-            await self._dialer.dial(),
+            await dialer.dial(),
             url.target,
             url.host_header,
-            origin=self._origin,
-            subprotocols=self._subprotocols,
-            headers=headers,
-            timeout=self._limit,
+            origin=settings.origin,
+            subprotocols=settings.subprotocols,
+            headers=fields,
+            timeout=NO_LIMIT if settings.timeout is None else settings.timeout,
         )
-        stream = _confirm(answer, ident if self._announces else None)
-        return stream, self._details(answer, headers)
-
-    def _details(self, answer: Answer, headers: HeaderList) -> dict[str, Any]:
         head = answer.head
-        fields = [("Host", self.url.host_header), *headers]
-        return {
-            "request": Request(self.url.target, Headers(fields)),
+        details = {
+            "request": Request(
+                url.target, Headers([("Host", url.host_header), *fields])
+            ),
             "response": response_of(head.status or 0, head.reason, head.headers),
             "subprotocol": answer.subprotocol,
         }
+        return _confirm(answer, ident if self._announces else None), details
 
 
 def _confirm(answer: Answer, ident: str | None) -> WebSocketStream:
@@ -131,22 +96,6 @@ def _confirm(answer: Answer, ident: str | None) -> WebSocketStream:
     return WebSocketStream(
         stream.transport, stream.kind, stream.hold, side=Side.CLIENT, peer=peer
     )
-
-
-def _parse(url: str | WsUrl) -> WsUrl:
-    if isinstance(url, WsUrl):
-        return url
-    try:
-        return WsUrl.parse(url)
-    except ValueError as error:
-        raise InvalidURI(url, str(error)) from None
-
-
-def _make_dialer(url: WsUrl, proxy: str | None, **options: Any) -> Dialer:
-    try:
-        return make_dialer(url, proxy=proxy, **options)
-    except ValueError as error:
-        raise InvalidProxy(proxy or "", str(error)) from None
 
 
 class OpenStream:
@@ -181,10 +130,12 @@ def open_stream(url: str | WsUrl, *, limit: int = LIMIT, **options: Any) -> Open
         url: ``ws://`` or ``wss://``.
         limit: bytes of the longest line; twice as many wait to be read before the
             peer is stopped.
-        options: ``origin``, ``subprotocols``, ``additional_headers``, ``ssl``,
-            ``server_hostname``, ``proxy``, ``unix`` and ``open_timeout`` as for
-            :func:`fastws.connect`; ``announce``: ``False`` keeps from the server that
-            this is fastws, and from the stream its half-close; and the limits of
+        options: ``origin``, ``subprotocols``, ``additional_headers``,
+            ``user_agent_header``, ``proxy``, ``ssl``, ``server_hostname``, ``host``,
+            ``port``, ``sock``, ``unix`` and ``open_timeout`` as for
+            :func:`fastws.connect`, which raises the same; ``announce``: ``False``
+            keeps from the server that this is fastws, and from the stream its
+            half-close; and the limits of
             :func:`fastws.ws.transport.stream_options`: ``ping_interval``,
             ``ping_timeout``, ``linger``, ``half_close_timeout``, ``idle_timeout``,
             ``max_message``, ``on_eof``.
@@ -192,11 +143,13 @@ def open_stream(url: str | WsUrl, *, limit: int = LIMIT, **options: Any) -> Open
     Raises:
         InvalidURI: the URL cannot be understood; also a ``ValueError``.
         InvalidProxy: nor can the proxy; also a ``ValueError``.
+        ValueError: options exclude each other, or make no sense.
 
     On opening, these are raised:
-        DialError: no connection; ``OpenTimeout`` when the time was over.
+        OSError: no connection, as a ``DialError``; ``OpenTimeout``, which is a
+            ``TimeoutError``, when the time was over.
         InvalidHandshake: ``InvalidStatus`` for an answer other than 101,
-            ``InvalidMessage`` for one that is none.
+            ``InvalidMessage`` for one that is none, and others.
     """
     return OpenStream(Way(url, **options), limit)
 
@@ -215,11 +168,9 @@ async def open_transport(
         The transport and the protocol, as ``loop.create_connection`` does.
 
     Raises:
-        DialError: no connection; ``OpenTimeout`` when the time was over.
-        InvalidHandshake: ``InvalidStatus`` for an answer other than 101,
-            ``InvalidMessage`` for one that is none.
-        InvalidURI: the URL cannot be understood; also a ``ValueError``.
-        InvalidProxy: nor can the proxy; also a ``ValueError``.
+        OSError: no connection, as a ``DialError``.
+        InvalidHandshake: no valid answer to the opening handshake.
+        ValueError: the URL, the proxy or options make no sense.
     """
     way = Way(url, **options)
     protocol = protocol_factory()

@@ -122,7 +122,8 @@ class PumpSide(asyncio.Transport):
 class PipeTransport(asyncio.Transport):
     """The user's end of a pipe: asyncio's whole contract. For its event loop.
 
-    Subclasses say what stands behind the pump: :meth:`error`, :meth:`ended`.
+    Subclasses say what stands behind the pump: :meth:`error`, :meth:`closing`,
+    :meth:`aborting`.
 
     Args:
         protocol: a ``Protocol`` or ``BufferedProtocol``; hears ``connection_made``
@@ -131,6 +132,7 @@ class PipeTransport(asyncio.Transport):
     Attributes:
         held: bytes that came and were not delivered yet.
         pump_side: the other end.
+        timer: the only one that may run, cancelled at the end.
     """
 
     def __init__(self, protocol: asyncio.BaseProtocol) -> None:
@@ -145,6 +147,7 @@ class PipeTransport(asyncio.Transport):
         self._has_eof = self._told_eof = False  # of what comes
         self._end: tuple[Exception | None] | None = None  # to be told
         self._handle: asyncio.Handle | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self._outgoing: deque[bytes] = deque()
         self._unsent = 0
         self._high, self._low = _HIGH, _HIGH // 4
@@ -202,7 +205,7 @@ class PipeTransport(asyncio.Transport):
         self._drop_outgoing()
         self.wake()
         if exc is not None and self._is_paused and self._incoming:
-            self.loop.call_later(self.linger, self._force)
+            self.timer = self.loop.call_later(self.linger, self._force)
 
     def _force(self) -> None:
         self._incoming.clear()
@@ -283,11 +286,9 @@ class PipeTransport(asyncio.Transport):
 
     def _lose(self, exc: Exception | None) -> None:
         self._is_lost = self._is_closing = True
-        self.ended()
+        if self.timer is not None:
+            self.timer.cancel()
         self._protocol.connection_lost(exc)
-
-    def ended(self) -> None:
-        """The protocol is about to hear ``connection_lost``."""
 
     # -- writing ---------------------------------------------------------------------
 
@@ -337,7 +338,7 @@ class PipeTransport(asyncio.Transport):
                 self.pump_side.protocol.eof_received()
 
     def _flush_now(self) -> None:
-        if self._is_deferring:
+        if self._is_deferring or self._outgoing:
             self.wake()
         else:
             self._flush()

@@ -19,8 +19,7 @@ from fastws._consts import CLOSE_GOING_AWAY, LINGER, Side
 from fastws.net.ends import CopyOptions
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.wire import announce
-from fastws.wire.handshake import accept_key
-from fastws.ws.heads import HeadersLike, pairs_of, response_of
+from fastws.ws.heads import HeadersLike, pairs_of
 from fastws.ws.opening import Opening
 from fastws.ws.serve import Hook, Select, Serve, Server
 from fastws.ws.server import address_of
@@ -62,6 +61,7 @@ class StreamServer(Server):
     def accept(self, opening: Opening) -> Any:
         """The request is a WebSocket's: answer it, and run the handler."""
         super().accept(opening)
+        connection = self.connection_of(opening)
         peer, offer = Peer.STRANGER, None
         if self._announces:
             offer = announce.parse_offer(opening.head.get_all(announce.HEADER))
@@ -69,7 +69,13 @@ class StreamServer(Server):
             peer = Peer.UNCONFIRMED
             field = announce.HEADER, announce.format_answer(offer)
             opening.headers = [*opening.headers, field]
-        details = self._details(opening)
+        connection.accepted(opening)
+        details = {
+            "peername": opening.remote_address,
+            "request": connection.request,
+            "response": connection.response,
+            "subprotocol": opening.subprotocol,
+        }
         base, loop = opening.detach(), asyncio.get_running_loop()
         stream = Stream(
             WebSocketStream(
@@ -89,23 +95,6 @@ class StreamServer(Server):
         task = loop.create_task(self._run_stream(stream))
         self._tasks.add(task)
         task.add_done_callback(partial(self._over, stream))
-
-    def _details(self, opening: Opening) -> dict[str, Any]:
-        assert opening.upgrade is not None
-        fields = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", accept_key(opening.upgrade.key)),
-        ]
-        if opening.subprotocol is not None:
-            fields.append(("Sec-WebSocket-Protocol", opening.subprotocol))
-        fields += opening.headers
-        return {
-            "peername": opening.remote_address,
-            "request": self.connection_of(opening).request,
-            "response": response_of(101, "Switching Protocols", fields),
-            "subprotocol": opening.subprotocol,
-        }
 
     def _left(self, transport: WebSocketTransport) -> None:
         self._below.left()

@@ -158,7 +158,7 @@ class WebSocketTransport(PipeTransport):
         copy = self.copy
         copy.options = replace(copy.options, on_eof="close")
         self.end.hang_up()
-        self.loop.call_later(self.linger, self._check_closing)
+        self.timer = self.loop.call_later(self.linger, self._check_closing)
 
     def _check_closing(self) -> None:
         """A peer that goes on sending long after our end is reset, as by TCP."""
@@ -169,7 +169,7 @@ class WebSocketTransport(PipeTransport):
             self.pump_side.cut(ConnectionAbortedError("data long after close()"))
             return
         self._close_payload = payload
-        self.loop.call_later(self.linger, self._check_closing)
+        self.timer = self.loop.call_later(self.linger, self._check_closing)
 
     def aborting(self) -> None:
         """A peer that does not even read what we had to say hears no more of us."""

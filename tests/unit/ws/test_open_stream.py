@@ -1,6 +1,8 @@
 """Opening byte streams and transports, serving them: handshake, ends, options."""
 
 import asyncio
+import contextlib
+import gc
 import logging
 import socket
 from pathlib import Path
@@ -18,9 +20,12 @@ from fastws.exceptions import (
     OpenTimeout,
     StreamReset,
 )
+from fastws.net.websocket import WebSocketEnd
+from fastws.ws.heads import Headers, Response
 from fastws.ws.open_stream import open_stream, open_transport
 from fastws.ws.serve_streams import serve_streams
 from fastws.ws.stream import Stream
+from fastws.ws.transport import WebSocketTransport
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.copying import LINGER, noise
 from tests.support.proxies import ConnectProxy, SocksProxy
@@ -370,3 +375,58 @@ def test_names_are_exported() -> None:
     assert fastws.open_transport is open_transport
     assert fastws.serve_streams is serve_streams
     assert fastws.Stream is Stream
+
+
+@both_loops
+def test_nothing_of_a_stream_is_left(loop_name: str) -> None:
+    """However it ended, at either side: no object stays, and no timer keeps one."""
+
+    async def main() -> None:
+        async with serve_streams(echo, HERE) as server:
+            for number in range(30):
+                stream = await open_stream(url_of(server))
+                stream.write(b"x")
+                await stream.readexactly(1)
+                if number % 3 == 0:
+                    stream.close()
+                elif number % 3 == 1:
+                    stream.abort()
+                else:
+                    stream.transport.task.cancel()
+                with contextlib.suppress(StreamReset):
+                    await stream.wait_closed()
+                del stream
+            await eventually(lambda: not server.streams)
+            await eventually(count_streams_is_zero)
+
+    run_on(loop_name, main())
+
+
+def count_streams_is_zero() -> bool:
+    gc.collect()
+    kinds = (Stream, WebSocketTransport, WebSocketEnd)
+    return not any(isinstance(found, kinds) for found in gc.get_objects())
+
+
+@both_loops
+def test_redirects_and_users_are_those_of_connect(loop_name: str) -> None:
+    async def main() -> None:
+        def ask(connection: Any, request: Any) -> Any:
+            if request.path != "/there":
+                answer = connection.respond(302, "")
+                fields = {"Location": "/there"}
+                return Response(302, "", Headers(fields), answer.body)
+            seen.append(request.headers["authorization"])
+            return None
+
+        seen: list[str] = []
+        async with serve_streams(echo, HERE, process_request=ask) as server:
+            url = url_of(server).replace("//", "//me:secret@")
+            async with open_stream(url, user_agent_header=None) as stream:
+                assert stream.request.path == "/there"
+                assert "user-agent" not in stream.request.headers
+            assert seen == ["Basic bWU6c2VjcmV0"]
+        with pytest.raises(TypeError):
+            open_stream("ws://h/", compression="deflate")
+
+    run_on(loop_name, main())
