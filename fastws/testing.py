@@ -55,7 +55,7 @@ class MemoryServer:
             path: path and query of the request.
             options: as for ``fastws.connect``, without a proxy, ``unix`` and ``ssl``.
         """
-        way = connect(f"ws://{HOST}{path}", **options)
+        way = connect(f"ws://{HOST}{path}", proxy=None, **options)
         way._dialer = _MemoryDialer(self.server)  # type: ignore[assignment]
         return way
 
