@@ -17,7 +17,7 @@ EXAMPLES = [path for path in sorted((ROOT / "examples").rglob("*")) if path.is_f
 PROCESS = ("log_level", "log_format", "workers")
 START = re.compile(
     r"(?:^|[\s'\"/=])fastws "
-    r"((?:stw|wts|proxy|websockify|ws-proxy|hash-password) [^#|>]*)"
+    r"((?:stw|wts|proxy|proxy-server|websockify|ws-proxy|hash-password) [^#|>]*)"
 )
 
 
