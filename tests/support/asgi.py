@@ -6,8 +6,9 @@ import socket
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any, Self
 
+from fastws.asgi import WsToTcp
 from tests.support.peers import RawPeer, Wire
-from tests.support.timing import SHORT
+from tests.support.timing import LONG, SHORT
 
 Event = MutableMapping[str, Any]
 RESPONSES: dict[str, Any] = {"websocket.http.response": {}}
@@ -147,3 +148,8 @@ async def target() -> AsyncIterator[Target]:
         yield found
     finally:
         found.close()
+
+
+def app_of(service: Target, **options: Any) -> WsToTcp:
+    """An application in front of a target."""
+    return WsToTcp(service.address, **{"linger": LONG, **options})
