@@ -78,8 +78,8 @@ async def copy_bidirectional(a: Joinable, b: Joinable, **limits: Any) -> CopyRes
             ``StreamWriter``; a connected ``socket.socket``, TCP or unix; or an asyncio
             transport of TCP, TLS, a unix socket or
             :func:`fastws.open_transport`. Owned from now on, nobody may read from it or
-            write to it; what was written before goes first. The protocol of a transport
-            keeps what it got (pause reading first), and hears
+            write to it; what was written before goes first, ``write_eof`` not. The
+            protocol of a transport keeps what it got (pause reading first), and hears
             ``connection_lost(None)`` at the end, so that ``wait_closed`` of a writer
             returns.
         b: likewise.

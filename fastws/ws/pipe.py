@@ -6,6 +6,7 @@ pump's memory at once while the pump reads. Both ways a bounded amount is held.
 """
 
 import asyncio
+import errno
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -296,7 +297,9 @@ class PipeTransport(asyncio.Transport):
         """Send ``data``, which is copied before this returns."""
         view = memoryview(data).cast("B")
         if self._eof_wanted and not self._is_closing:
-            raise RuntimeError("Cannot call write() after write_eof()")
+            if not self._is_deferring:
+                raise RuntimeError("Cannot call write() after write_eof()")
+            self._abort(BrokenPipeError(errno.EPIPE, "written after write_eof()"))
         if self._is_closing or self._end is not None:
             return  # as asyncio: connection_lost says so
         if not self._outgoing and not self._is_deferring:

@@ -254,6 +254,44 @@ async def test_half_closed_stream_can_be_joined(spec: Any) -> None:
         assert result.reason.startswith("a: ")
 
 
+@at_once(STW_FASTWS, WTS_FASTWS)
+async def test_bytes_for_a_half_closed_stream_break_it(spec: Any) -> None:
+    """As for TCP: nobody takes them, and both sides have to know."""
+    async with stream_on(spec) as (stream, x), a_pair() as (b, y):
+        stream.write_eof()
+        assert await x.read_end() == (b"", "eof")
+        copying = asyncio.create_task(copy_bidirectional(stream, b, **FAST))
+        await y.send(b"too late")
+        assert (await y.read_end())[1] == "reset"
+        assert await x.read_end() == (b"", "reset")
+        result = await copying
+        assert result[2:] == ("a: written after write_eof()", False)
+
+
+@both_loops
+@any_kind
+def test_cancelled_at_every_turn(loop_name: str, kind: str) -> None:
+    """While ends are taken too: nothing stays open."""
+
+    async def main() -> None:
+        for turns in range(6):
+            async with KINDS[kind]() as (a, x), a_socket() as (b, _):
+                copying = asyncio.create_task(copy_bidirectional(a, b, **FAST))
+                for _turn in range(turns):
+                    await asyncio.sleep(0)
+                await give_up(copying)
+                assert copying.cancelled()
+                if turns == 0:  # it never began: both are the caller's
+                    b.close()
+                    taken = a if isinstance(a, tuple) else (a,)
+                    getattr(taken[-1], "abort", taken[-1].close)()
+                    continue
+                with contextlib.suppress(ConnectionError, EOFError):
+                    assert (await x.read_end())[1] in ("reset", "cut", "eof")
+
+    run_on(loop_name, main())
+
+
 @at_once(STW_FASTWS)
 async def test_two_streams_need_no_pipe(spec: Any) -> None:
     """The pump moves the bytes of both WebSockets itself."""

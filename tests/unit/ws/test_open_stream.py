@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from fastws.exceptions import (
     OpenTimeout,
     StreamReset,
 )
+from fastws.net.sockopt import reset
 from fastws.net.websocket import WebSocketEnd
+from fastws.wire.handshake import accept_key
 from fastws.ws.heads import Headers, Response
 from fastws.ws.open_stream import open_stream, open_transport
 from fastws.ws.serve_streams import serve_streams
@@ -203,6 +206,42 @@ def test_opening_can_be_cancelled(loop_name: str) -> None:
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
+
+    run_on(loop_name, main())
+
+
+@both_loops
+@pytest.mark.parametrize("last", [b"", b"\x88\x02\x03\xe8"])
+def test_server_that_ends_with_its_answer(loop_name: str, last: bytes) -> None:
+    """All of it may be there before the stream is."""
+
+    async def answer(reader: Any, writer: Any) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
+        assert key
+        accept = accept_key(key[1].decode()).encode()
+        writer.write(
+            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n\x82\x02hi" + last
+        )
+        if last:
+            writer.write_eof()
+        else:
+            await writer.drain()
+            reset(writer.transport)
+
+    async def main() -> None:
+        async with tcp_server(answer) as port:
+            stream = await open_stream(f"ws://127.0.0.1:{port}/")
+            if last:
+                assert await stream.read() == b"hi"
+                stream.close()
+                await stream.wait_closed()
+            else:
+                with pytest.raises(StreamReset):
+                    await stream.readexactly(3)
+                with pytest.raises(StreamReset):
+                    await stream.wait_closed()
 
     run_on(loop_name, main())
 
