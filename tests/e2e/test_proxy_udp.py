@@ -14,13 +14,13 @@ from tests.support.certs import certs
 from tests.support.cli import Fastws
 from tests.support.datagrams import UdpService, is_silent
 from tests.support.origin import forward_proxy
+from tests.support.rust_proxy import TOKEN, proxy_server
 from tests.support.rust_proxy_server import RustProxyServer
 from tests.support.services import ends_with_reset, read_to_end
 from tests.support.timing import UNIT
 
 pytestmark = pytest.mark.e2e
 
-LOOPBACK = ("--allow", "127.0.0.0/8")
 TARGETS = 30
 
 
@@ -32,18 +32,13 @@ class Chain(NamedTuple):
 
 
 @contextlib.contextmanager
-def proxy_server(*options: str) -> Iterator[Fastws]:
-    token = () if "--auth-token" in options else ("--no-auth",)
-    with Fastws("proxy-server", "127.0.0.1:0", *token, *options) as process:
-        yield process
-
-
-@contextlib.contextmanager
-def chain(*server: str, proxy: tuple[str, ...] = ()) -> Iterator[Chain]:
+def chain(
+    *server: str, tls: bool = False, proxy: tuple[str, ...] = ()
+) -> Iterator[Chain]:
     """A proxy in front of a server that may reach this machine."""
-    with proxy_server(*LOOPBACK, *server) as far:
-        via = far.url.replace("ws://", "wss://") if "--cert" in server else far.url
-        with forward_proxy("--via", via, *proxy) as near:
+    with proxy_server(*server, tls=tls) as far:
+        via = f"{'wss' if tls else 'ws'}://127.0.0.1:{far.port}/"
+        with forward_proxy("--via", via, "--via-token", TOKEN, *proxy) as near:
             yield Chain(near, far)
 
 
@@ -153,9 +148,9 @@ def test_denied_targets_are_counted_here() -> None:
 def test_private_targets_need_a_rule_that_names_them() -> None:
     """Addresses and names alike; the unit tests have the server without any rule."""
     with UdpService() as good, UdpService() as bad:
-        rules = ("--allow=*", f"--allow=127.0.0.1:{good.port}")
+        rules = ("--no-auth", "--allow=*", f"--allow=127.0.0.1:{good.port}")
         with (
-            proxy_server(*rules) as server,
+            Fastws("proxy-server", "127.0.0.1:0", *rules) as server,
             forward_proxy("--via", server.url) as proxy,
         ):
             with Associated(proxy) as client:
@@ -168,10 +163,8 @@ def test_private_targets_need_a_rule_that_names_them() -> None:
         assert bad.seen == []
 
 
-def test_through_tls_and_a_token() -> None:
-    server = ("--cert", certs().server, "--auth-token", "t0ken")
-    proxy = ("--ca", certs().ca, "--via-token", "t0ken")
-    with chain(*server, proxy=proxy) as both:
+def test_through_tls() -> None:
+    with chain(tls=True, proxy=("--ca", certs().ca)) as both:
         with UdpService() as service, Associated(both.proxy) as client:
             data = bytes(range(256)) * 200
             client.send("127.0.0.1", service.port, data)
