@@ -228,12 +228,17 @@ cdef class MessageEnd:
         self.is_open = self.can_write = False
         self.is_discarding = True
         self.fd = -1
-        self.partial = None
-        self.inflating = None
         self.ping = None
-        self.text = None
+        self.forget()
         if self.pool.corked is self:
             self.pool.used = 0
+
+    cdef int forget(self) except -1:
+        """What has come of a message will not be handed out."""
+        self.partial = None
+        self.inflating = None
+        self.text = None
+        return 0
 
     @property
     def unsent(self):
@@ -345,7 +350,8 @@ cdef class MessageEnd:
                 target = partial.memory + self.filled
             used = self.decoder.step(p, n, target, &part)
             if used < 0:
-                return self.fail(self.decoder.error)
+                self.fail(self.decoder.error)
+                return self.forget()
             p += used
             n -= used
             if part.opcode < 0:
@@ -365,7 +371,7 @@ cdef class MessageEnd:
             else:
                 self.receive_first(block, &part)
             if self.is_discarding:
-                return 0
+                return self.forget()
         if frames > MANY_FRAMES:
             self.turn = TURN
         return 0

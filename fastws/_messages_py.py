@@ -260,11 +260,13 @@ class MessageEnd(asyncio.BufferedProtocol):
             else:
                 self._receive_part(opcode, payload, flags)
             if self.is_discarding:
+                self._partial = self._text = None
                 return
         if len(parts) > CRUMBS:
             self._turn = TURN
         if self.decoder.error is not None:
             self.protocol_error(self.decoder.error)
+            self._partial = self._text = None
 
     def _receive_control(self, opcode: int, payload: bytes) -> None:
         if opcode == OP_PING:

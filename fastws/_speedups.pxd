@@ -277,6 +277,7 @@ cdef class MessageEnd:
     cdef bint answers  # pings of this read are answered as they come
     cdef Py_ssize_t turn  # bytes of full reads since others had their turn
     cpdef mute(self)
+    cdef int forget(self) except -1
     cdef int receive(self, MessageBlock block, unsigned char* p, Py_ssize_t n) except -1
     cdef int receive_frames(
         self, MessageBlock block, unsigned char* p, Py_ssize_t n

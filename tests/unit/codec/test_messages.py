@@ -237,6 +237,29 @@ def test_endless_message_ends_at_the_limit(backend: ModuleType, traced: None) ->
     assert line.log == [("error", 1009, reason)]
 
 
+@pytest.mark.parametrize("how", ["error", "limit", "close", "text"])
+@pytest.mark.parametrize("rsv", [0, 0x40])
+def test_what_came_of_a_message_is_freed_at_once(
+    backend: ModuleType, traced: None, how: str, rsv: int
+) -> None:
+    """The peer may take its time to leave."""
+    line = Line(backend, max_size=20_000_000, codec=Rot() if rsv else None)
+    line.read(line.frame(PONG))
+    before = tracemalloc.get_traced_memory()[0]
+    line.read(line.frame(TEXT, b"a" * 4_000_000, fin=False, rsv=rsv))
+    line.read(line.frame(0, b"a" * 4_000_000, fin=False))
+    assert tracemalloc.get_traced_memory()[0] - before > 7_000_000
+    ends = {
+        "error": line.frame(3),
+        "limit": line.frame(0, bytes(16_000_000))[:100],
+        "close": line.frame(CLOSE, b"\x03\xe8"),
+        "text": line.frame(0, b"\xff" * 2, fin=False),
+    }
+    line.read(ends[how])
+    assert len(line.log) == 2
+    assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
+
+
 @both_sides
 def test_pings_are_answered_in_their_turn(backend: ModuleType, side: Side) -> None:
     """Also before messages that came behind them in the same read."""
