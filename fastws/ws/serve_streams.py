@@ -110,7 +110,7 @@ class StreamServer(Server):
             stream.close()
             await stream.wait_closed()
         except ConnectionError as exc:
-            logger.debug("stream ended: %s", exc)
+            logger.debug("stream ended: %s", str(exc))  # keeps no frame
             stream.abort()
         except Exception as exc:
             logger.error(
