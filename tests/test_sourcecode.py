@@ -33,7 +33,13 @@ def listed_files() -> list[Path]:
     return sorted({path for path in paths if path.is_file()})
 
 
-FILES = [path for path in listed_files() if path.suffix in TEXT]
+# What the fuzzer keeps are bytes, whatever they look like.
+CORPUS = ROOT / "tests" / "fuzz" / "corpus"
+FILES = [
+    path
+    for path in listed_files()
+    if path.suffix in TEXT and CORPUS not in path.parents
+]
 SOURCES = [path for path in FILES if path.suffix in MAX_LINES]
 MODULES = [path for path in SOURCES if path.suffix == ".py"]
 
