@@ -29,7 +29,7 @@ class Facts:
             ``ping`` and of the keepalive.
     """
 
-    latency = 0.0
+    latency: float = 0.0
     _id: uuid.UUID | None = None
     _logger: LoggerLike = logging.getLogger("fastws.ws")
     _ws: Any  # the WebSocket, None before it is open
