@@ -29,6 +29,9 @@ class _Protocol(asyncio.StreamReaderProtocol):
         self.error = exc
         self.gone.set()
         super().connection_lost(exc)
+        closed = getattr(self, "_closed", None)
+        if closed is not None and closed.done() and not closed.cancelled():
+            closed.exception()  # nobody has to ask, and asyncio does not complain
 
 
 class Stream:
