@@ -250,6 +250,8 @@ class PooledWay:
             raise _Ended(str(error), is_safe=not lease.is_fresh) from error
         if not isinstance(result, Status):
             return result
+        if result is Status.TIMED_OUT and not lease.is_fresh:
+            self.pool.doubt()
         if socket.is_idle:  # a stranger, which was not even asked
             self._put_back(socket)
         text = f"UDP: {_WORDS.get(result, 'failed')} (says {self.name})"
