@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         LimitExceeded,
         LocalProtocolError,
         NegotiationError,
+        NoConnection,
         NoUpstream,
         OpenTimeout,
         PayloadTooBig,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
         WebSocketException,
     )
     from fastws.net.copy import CopyResult
+    from fastws.upstream.edge import Lease, Pool, PoolStats
+    from fastws.upstream.waiting import PoolLimits
     from fastws.wire.deflate import Deflate
     from fastws.wire.frames import Close, CloseCode
     from fastws.ws.basic_auth import basic_auth
@@ -67,6 +70,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "fastws.net.copy": ("CopyResult",),
+    "fastws.upstream.edge": ("Lease", "Pool", "PoolStats"),
+    "fastws.upstream.waiting": ("PoolLimits",),
     "fastws.ws.forward": ("forward",),
     "fastws.ws.join": ("copy_bidirectional",),
     "fastws.ws.open_stream": ("open_stream", "open_transport"),
@@ -97,6 +102,7 @@ _HOMES = {
         "LimitExceeded",
         "LocalProtocolError",
         "NegotiationError",
+        "NoConnection",
         "NoUpstream",
         "OpenTimeout",
         "PayloadTooBig",
@@ -150,13 +156,18 @@ __all__ = [
     "InvalidStatus",
     "InvalidURI",
     "InvalidUpgrade",
+    "Lease",
     "LimitExceeded",
     "Listen",
     "LocalProtocolError",
     "NegotiationError",
+    "NoConnection",
     "NoUpstream",
     "OpenTimeout",
     "PayloadTooBig",
+    "Pool",
+    "PoolLimits",
+    "PoolStats",
     "ProtocolError",
     "ProxyServer",
     "RemoteProtocolError",

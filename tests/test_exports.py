@@ -35,13 +35,18 @@ PUBLIC = {
     "InvalidStatus",
     "InvalidURI",
     "InvalidUpgrade",
+    "Lease",
     "LimitExceeded",
     "Listen",
     "LocalProtocolError",
     "NegotiationError",
+    "NoConnection",
     "NoUpstream",
     "OpenTimeout",
     "PayloadTooBig",
+    "Pool",
+    "PoolLimits",
+    "PoolStats",
     "ProtocolError",
     "ProxyServer",
     "RemoteProtocolError",
@@ -101,7 +106,7 @@ def test_backend_is_one_of_the_twins() -> None:
 def test_errors_share_one_base() -> None:
     errors = [getattr(fastws, name) for name in fastws.__all__]
     errors = [e for e in errors if isinstance(e, type) and issubclass(e, Exception)]
-    assert len(errors) == 27
+    assert len(errors) == 28
     assert all(issubclass(error, fastws.FastwsError) for error in errors)
 
 

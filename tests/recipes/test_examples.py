@@ -45,6 +45,7 @@ PROGRAMS = {
         "socks5 reached",
         "without a password: True",
     ],
+    "pool.py": ["20 answers, the last: MESSAGE 19", "3 connections, 3 idle"],
     "reconnect.py": [
         "lost: no close frame received or sent",
         "lost: no close frame received or sent",
