@@ -162,22 +162,22 @@ def test_reset_of_the_target_is_a_reset_for_the_user(server: Fastws) -> None:
             assert client.ask(service.port, b"hello") == b"hello"
 
 
-def test_lost_client_is_a_reset_for_the_target(server: Fastws) -> None:
+def test_lost_client_is_a_reset_for_the_target() -> None:
     ended: list[bool] = []
 
     def hold(sock: Any) -> None:
         sock.sendall(b"!")
         ended.append(ends_with_reset(sock))
 
-    before = server.sockets()
-    with Service(hold) as service:
+    with Service(hold) as service, plain_server() as server:
+        before = server.sockets()
         for leave in (socket.socket.close, reset):
             with pooled(server.port) as client:
                 assert client.dialled("127.0.0.1", service.port) == CONNECTED
                 assert client.take_data(1) == b"!"
                 leave(client.sock)
         eventually(lambda: ended == [True, True])
-    eventually(lambda: server.sockets() == before)
+        eventually(lambda: server.sockets() == before)
 
 
 @pytest.mark.parametrize(

@@ -295,12 +295,16 @@ def test_r19_rule_13_3_2_target_that_refuses(server: Fastws, service: Service) -
     eventually(lambda: server.count(line) == 3)
 
 
-def test_r20_rule_13_3_3_target_that_resets(server: Fastws) -> None:
+def test_r20_rule_13_3_3_target_that_resets() -> None:
     def hang_up(sock: Any) -> None:
         read_exactly(sock, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
-    with Switch(hang_up) as service, opened(server.port) as client:
+    with (
+        Switch(hang_up) as service,
+        proxy_server() as server,
+        opened(server.port) as client,
+    ):
         before = server.sockets()
         for _ in range(5):
             service.next = hang_up

@@ -194,6 +194,14 @@ def test_rule_13_3_6_a_connection_that_waits_too_long_is_closed(
             assert busy.take_data(5) == b"hello"
 
 
+def test_rule_13_3_6_each_stream_begins_the_time_anew(service: Service) -> None:
+    with proxy_server("--pool-idle", units(20)) as server:
+        with opened(server.port) as client:
+            for _ in range(6):
+                assert client.ask(service.port, b"hello") == b"hello"
+                assert client.is_quiet(5 * UNIT)
+
+
 def test_rule_13_3_5_draining() -> None:
     """Nobody new comes in; streams go on to their end; then idle ones are closed."""
     started = threading.Event()
@@ -214,11 +222,12 @@ def test_rule_13_3_5_draining() -> None:
             server.signal(15)
             server.wait_for("draining")
             refused(server.port)
-            # A rust-proxy client may still use what it has.
-            idle[0].dial("127.0.0.1", service.port)
-            idle[0].give(b"xhello")
-            idle[0].say(CLOSE)
-            assert idle[0].take_until_close() == b"hello"
+            # A rust-proxy client may still use what it has, and again.
+            for _ in range(3):
+                idle[0].dial("127.0.0.1", service.port)
+                idle[0].give(b"xhello")
+                idle[0].say(CLOSE)
+                assert idle[0].take_until_close() == b"hello"
             assert idle[1].is_quiet(UNIT)
             busy.give(b"the end")
             busy.say(CLOSE)
