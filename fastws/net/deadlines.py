@@ -97,7 +97,8 @@ def start_limit(
         queues = _deadlines[loop] = {}
     queue = queues.get(seconds)
     if queue is None:
-        if len(queues) >= _MAX_QUEUES or seconds <= 0:
+        is_left_over = round(seconds, 3) != seconds  # of a limit: no two are alike
+        if is_left_over or len(queues) >= _MAX_QUEUES or seconds <= 0:
             return loop.call_later(seconds, expire)
         queue = queues[seconds] = Deadlines(loop, seconds)
     return queue.start(expire)

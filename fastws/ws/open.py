@@ -28,6 +28,8 @@ from fastws.ws.handler import Handler
 from fastws.ws.limits import Options
 from fastws.ws.protocol import WebSocket
 
+_AT_ONCE = 0.05  # seconds of connecting that shorten no further limit
+
 
 class Answer:
     """A server's 101 and what was agreed on with it.
@@ -218,7 +220,6 @@ async def open_websocket(
     deflate = Deflate.parse(compression)
     parsed = WsUrl.parse(url) if isinstance(url, str) else url
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + open_timeout
     dialer = make_dialer(
         parsed,
         ssl=ssl,
@@ -227,18 +228,28 @@ async def open_websocket(
         unix=unix,
         timeout=open_timeout,
     )
+    stream, left = await _dial(dialer, open_timeout)
     answer = await shake_hands(
-        await dialer.dial(),
+        stream,
         parsed.target,
         parsed.host_header,
         origin=origin,
         subprotocols=subprotocols,
         extensions=None if deflate is None else deflate.offer(),
         headers=additional_headers,
-        timeout=max(deadline - loop.time(), 0.0),
+        timeout=left,
     )
     ws = WebSocket(loop, Side.CLIENT, options, confirm_codec(deflate, answer))
     return start_client(ws, answer, handler)
+
+
+async def _dial(dialer: Dialer, limit: float) -> tuple[ByteStream, float]:
+    """Connect; what is left of ``limit`` then, all of it if it was quick."""
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    stream = await dialer.dial()
+    spent = loop.time() - since
+    return stream, limit if spent < _AT_ONCE else max(limit - spent, 0.0)
 
 
 def confirm_codec(deflate: Deflate | None, answer: Answer) -> Codec | None:

@@ -183,3 +183,18 @@ def test_unusual_durations_get_timers_of_their_own() -> None:
         return [isinstance(limit, Limit) for limit in limits]
 
     assert asyncio.run(scenario()) == [True] * 64 + [False] * 7 + [True]
+
+
+@both_loops
+def test_what_is_left_of_a_limit_takes_a_timer_of_its_own(loop_name: str) -> None:
+    """No two such durations are alike: they would only fill the queues."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        left = start_limit(loop, 9.98765, lambda: None)
+        whole = start_limit(loop, 9.875, lambda: None)
+        assert (isinstance(left, Limit), isinstance(whole, Limit)) == (False, True)
+        left.cancel()
+        whole.cancel()
+
+    run_on(loop_name, main())
