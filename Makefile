@@ -77,7 +77,7 @@ peers: $(VENV)/.base $(VENV)/.bench ## install the programs that bench compares 
 	@command -v haproxy >/dev/null || echo "make peers: haproxy is missing; on Debian: apt install haproxy"
 
 # What breaks is kept below build/fuzz; inputs that reach new code join tests/fuzz/corpus
-# by python -m tests.fuzz.run TARGET --keep, and every test run goes through these.
+# by python -m tests.fuzz.keep TARGET, and every test run goes through these.
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/.built $(VENV)/.test $(VENV)/.fuzz ## look for inputs that break decoder, handshake or deflate (half an hour)
 	$(BIN)/python -m tests.fuzz.run frames --seconds $(FUZZ_SECONDS)

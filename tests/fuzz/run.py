@@ -1,8 +1,8 @@
 """Look for inputs that break a target, led by the code they reach: ``make fuzz``.
 
 ``python -m tests.fuzz.run frames --seconds 60`` runs until then, or until an input
-fails, which is kept and shown. ``--keep`` adds the inputs that reached new code to the
-corpus in this directory; every test run goes through that without atheris.
+fails, which is kept and shown. ``tests.fuzz.keep`` adds the inputs that reached new
+code to the corpus in this directory; every test run goes through that without atheris.
 """
 
 import argparse
@@ -20,7 +20,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["fastws"]):
@@ -28,15 +27,10 @@ def main() -> None:
     kept, found = HERE / "corpus" / options.target, FOUND / options.target
     for folder in (kept, found):
         folder.mkdir(parents=True, exist_ok=True)
-    what = (
-        ["-merge=1", str(kept), str(found)]
-        if options.keep
-        else [f"-max_total_time={options.seconds}", str(found), str(kept)]
-    )
     limits = ["-max_len=2048", "-timeout=20", "-rss_limit_mb=2048"]
-    atheris.Setup(
-        [sys.argv[0], *limits, f"-artifact_prefix={found.parent}/", *what], target.run
-    )
+    what = [f"-max_total_time={options.seconds}", str(found), str(kept)]
+    place = f"-artifact_prefix={found.parent}/"
+    atheris.Setup([sys.argv[0], *limits, place, *what], target.run)
     atheris.Fuzz()
 
 
