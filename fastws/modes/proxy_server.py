@@ -76,6 +76,12 @@ class ProxyServerRunner(UpgradeRunner):
         gate.auth = self._make_auth(spec)
         return self.open_gate(gate)
 
+    def open(self, workers: int = 1) -> None:
+        super().open(workers)
+        if self.attempts is not None:
+            limit = self.attempts.limit
+            self.attempts.limit = max(1, (limit + workers - 1) // workers)
+
     def _make_auth(self, spec: ProxyServer) -> Auth | None:
         return BareAuth(spec.auth_token, self.attempts) if spec.auth_token else None
 
@@ -96,6 +102,10 @@ class ProxyServerRunner(UpgradeRunner):
         rules = [f"--allow {rule}" for rule in self.spec.allow]
         rules += [f"--deny {rule}" for rule in self.spec.deny]
         return ", ".join(rules) or "all public addresses"
+
+    def describe_client(self, who: str) -> dict[str, str]:
+        client, _, target = who.partition(" ")
+        return {"client": client, "target": target}
 
     # -- the end ---------------------------------------------------------------------
 

@@ -1,24 +1,29 @@
 """fastws proxy-server: its limits, its end, and who comes in."""
 
 import contextlib
+import json
+import shutil
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import rawws
+from tests.support.certs import certs
 from tests.support.cli import Fastws, eventually, run_fastws
 from tests.support.pool_client import IDENT, PoolClient, pooled
-from tests.support.rust_proxy import proxy_server
+from tests.support.rust_proxy import opened, proxy_server
 from tests.support.services import (
     Service,
     connect,
     echo,
     ends_with_reset,
 )
-from tests.support.timing import LONG, SHORT, units
+from tests.support.timing import LONG, SHORT, UNIT, units
 
 pytestmark = pytest.mark.e2e
 
@@ -246,3 +251,57 @@ def test_websockets_without_a_stream_hold_little(server: Fastws) -> None:
         eventually(lambda: server.files() >= 50 + count)
         assert (server.rss() - before) / count < 32 * 1024
     eventually(lambda: server.count("WebSocket ended after 0 streams") >= count, LONG)
+
+
+def test_certificate_is_renewed_for_connections_from_then_on(tmp_path: Path) -> None:
+    cert = tmp_path / "cert.pem"
+    shutil.copy(certs().server, cert)
+    with proxy_server("--cert", str(cert), tls=False) as server:
+        with opened(server.port) as client:
+            shutil.copy(certs().stranger, tmp_path / "new.pem")
+            (tmp_path / "new.pem").replace(cert)  # seen by itself
+            server.wait_for("INFO .*proxy-server: certificates and keys reloaded")
+            assert client.is_quiet(UNIT)
+        with pytest.raises(ssl.SSLCertVerificationError), opened(server.port):
+            pass
+        with opened(server.port, tls=plain_client_context(certs().other_ca)):
+            pass
+        cert.write_text("nonsense")
+        server.wait_for(f"ERROR .*nothing reloaded: --cert {cert}: holds no cert")
+        with opened(server.port, tls=plain_client_context(certs().other_ca)):
+            pass
+
+
+def plain_client_context(ca: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(ca)
+    return context
+
+
+def test_clients_without_tls_on_the_same_port(service: Service) -> None:
+    with proxy_server("--plain-too") as server:
+        with pooled(server.port) as client:
+            assert client.ask(service.port, b"hello") == b"hello"
+        with opened(server.port) as client:
+            assert client.ask(service.port, b"hello") == b"hello"
+
+
+def test_proxy_header_names_the_client() -> None:
+    header = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"
+    with plain_server("--proxy-protocol", "require") as server:
+        with connect(server.port) as sock:
+            sock.sendall(header + rawws.request(Authorization="Bearer wrong"))
+            assert rawws.Reader(sock).head().status == 401
+        server.wait_for("proxy-server 203.0.113.7:4711: wrong token")
+
+
+def test_log_in_json_has_client_and_target(service: Service) -> None:
+    with plain_server("--log-format", "json") as server:
+        with pooled(server.port) as client:
+            assert client.ask(service.port, b"hello") == b"hello"
+        line = server.wait_for('"bytes_in": 5')
+        fields = json.loads(line)
+        assert fields["target"] == f"127.0.0.1:{service.port}"
+        assert fields["client"].startswith("127.0.0.1:")
+        assert fields["id"] == f"{IDENT}/1"
+        assert fields["mode"] == "proxy-server"
