@@ -86,9 +86,9 @@ class _Proxy(Service):
             back = threading.Thread(target=copy, args=(up, sock), daemon=True)
             back.start()
             copy(sock, up)
-            if is_tls:  # its EOF was both directions'
-                with contextlib.suppress(OSError):
-                    up.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # after a reset too
+                # The EOF of TLS was both directions'.
+                up.shutdown(socket.SHUT_RDWR if is_tls else socket.SHUT_WR)
             back.join()
 
     def _agree(self, sock: Any) -> bytes | None:
@@ -110,7 +110,10 @@ class ConnectProxy(_Proxy):
     def _agree(self, sock: Any) -> bytes | None:
         data = b""
         while b"\r\n\r\n" not in data:
-            data += sock.recv(1)
+            byte = sock.recv(1)
+            if not byte:
+                return None  # the client has left
+            data += byte
         line, *fields = data.decode("latin-1").split("\r\n")
         method, where, _ = line.split(" ")
         assert method == "CONNECT", line
@@ -131,6 +134,14 @@ class ConnectProxy(_Proxy):
         return self.answer[-1:]
 
 
+def _read(sock: Any, count: int) -> bytes:
+    """A part of a request; a client may have left instead."""
+    try:
+        return read_exactly(sock, count)
+    except AssertionError as error:
+        raise ConnectionError(str(error)) from None
+
+
 class SocksProxy(_Proxy):
     """SOCKS 5: RFC 1928, RFC 1929.
 
@@ -141,23 +152,23 @@ class SocksProxy(_Proxy):
     reply = 0
 
     def _agree(self, sock: Any) -> bytes | None:
-        version, count = read_exactly(sock, 2)
+        version, count = _read(sock, 2)
         assert version == 5
-        methods = read_exactly(sock, count)
+        methods = _read(sock, count)
         wanted = 2 if self._user else 0
         if wanted not in methods:
             sock.sendall(b"\x05\xff")
             return None
         sock.sendall(bytes([5, wanted]))
         if wanted:
-            assert read_exactly(sock, 1) == b"\x01"
-            user = read_exactly(sock, read_exactly(sock, 1)[0]).decode()
-            password = read_exactly(sock, read_exactly(sock, 1)[0]).decode()
+            assert _read(sock, 1) == b"\x01"
+            user = _read(sock, _read(sock, 1)[0]).decode()
+            password = _read(sock, _read(sock, 1)[0]).decode()
             if f"{user}:{password}" != self._user:
                 sock.sendall(b"\x01\x01")
                 return None
             sock.sendall(b"\x01\x00")
-        assert read_exactly(sock, 3) == b"\x05\x01\x00"
+        assert _read(sock, 3) == b"\x05\x01\x00"
         self.seen.append(self._where(sock))
         if self.reply:
             sock.sendall(bytes([5, self.reply, 0, 1]) + bytes(6))
@@ -166,14 +177,14 @@ class SocksProxy(_Proxy):
 
     @staticmethod
     def _where(sock: Any) -> str:
-        kind = read_exactly(sock, 1)[0]
+        kind = _read(sock, 1)[0]
         if kind == 3:
-            host = read_exactly(sock, read_exactly(sock, 1)[0]).decode()
+            host = _read(sock, _read(sock, 1)[0]).decode()
         elif kind == 1:
-            host = socket.inet_ntop(socket.AF_INET, read_exactly(sock, 4))
+            host = socket.inet_ntop(socket.AF_INET, _read(sock, 4))
         else:
-            host = f"[{socket.inet_ntop(socket.AF_INET6, read_exactly(sock, 16))}]"
-        return f"{host}:{int.from_bytes(read_exactly(sock, 2), 'big')}"
+            host = f"[{socket.inet_ntop(socket.AF_INET6, _read(sock, 16))}]"
+        return f"{host}:{int.from_bytes(_read(sock, 2), 'big')}"
 
 
 def say(data: bytes) -> Handler:
