@@ -92,10 +92,10 @@ class RustProxyServer:
     Args:
         token: that the Authorization field has to hold.
         tls: server context; without it plain ``ws://``, which the real one has not.
-        port: to listen on; 0: any.
+        sock: listens already, on another host; without it 127.0.0.1 is listened on.
 
     Attributes:
-        port: of 127.0.0.1.
+        port: that it listens on.
         conns: every WebSocket so far.
         delays: seconds before the n-th 101 from now on, taken from the front.
         decide: what becomes of a Connect.
@@ -103,15 +103,19 @@ class RustProxyServer:
     """
 
     def __init__(
-        self, token: str = "tok", tls: ssl.SSLContext | None = None, port: int = 0
+        self,
+        token: str = "tok",
+        tls: ssl.SSLContext | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
         self.token = token
-        self.port = port
+        self.port = 0
         self.conns: list[Conn] = []
         self.delays: list[float] = []
         self.decide: Decide = lambda conn, number: "serve"
         self.refused = 0
         self._tls = tls
+        self._sock = sock
         self._loop = asyncio.new_event_loop()
         self._server: Any = None
         self._tasks: set[Any] = set()
@@ -169,8 +173,11 @@ class RustProxyServer:
     # -- life ----------------------------------------------------------------------
 
     async def _listen(self) -> None:
+        where: dict[str, Any] = {"host": "127.0.0.1", "port": self.port}
+        if self._sock is not None:
+            where = {"sock": self._sock}
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self._tls, backlog=1024
+            self._serve, **where, ssl=self._tls, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
