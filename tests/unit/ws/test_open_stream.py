@@ -6,6 +6,7 @@ import gc
 import logging
 import re
 import socket
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,11 @@ from fastws.exceptions import (
     StreamReset,
 )
 from fastws.net.sockopt import reset
-from fastws.net.websocket import WebSocketEnd
 from fastws.wire.handshake import accept_key
 from fastws.ws.heads import Headers, Response
 from fastws.ws.open_stream import open_stream, open_transport
 from fastws.ws.serve_streams import serve_streams
 from fastws.ws.stream import Stream
-from fastws.ws.transport import WebSocketTransport
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.copying import LINGER, noise
 from tests.support.proxies import ConnectProxy, SocksProxy
@@ -419,6 +418,14 @@ def test_names_are_exported() -> None:
 @both_loops
 def test_nothing_of_a_stream_is_left(loop_name: str) -> None:
     """However it ended, at either side: no object stays, and no timer keeps one."""
+    seen: list[weakref.ref[Any]] = []
+
+    def keep_an_eye_on(stream: Stream) -> None:
+        seen.extend([weakref.ref(stream), weakref.ref(stream.transport)])
+
+    def is_nothing_left() -> bool:
+        gc.collect()
+        return not any(ref() is not None for ref in seen)
 
     async def main() -> None:
         async with serve_streams(echo, HERE) as server:
@@ -426,6 +433,8 @@ def test_nothing_of_a_stream_is_left(loop_name: str) -> None:
                 stream = await open_stream(url_of(server))
                 stream.write(b"x")
                 await stream.readexactly(1)
+                for end in (stream, *server.streams):
+                    keep_an_eye_on(end)
                 if number % 3 == 0:
                     stream.close()
                 elif number % 3 == 1:
@@ -434,17 +443,12 @@ def test_nothing_of_a_stream_is_left(loop_name: str) -> None:
                     stream.transport.task.cancel()
                 with contextlib.suppress(StreamReset):
                     await stream.wait_closed()
-                del stream
+                del stream, end
             await eventually(lambda: not server.streams)
-            await eventually(count_streams_is_zero)
+            assert len(seen) >= 120
+            await eventually(is_nothing_left)
 
     run_on(loop_name, main())
-
-
-def count_streams_is_zero() -> bool:
-    gc.collect()
-    kinds = (Stream, WebSocketTransport, WebSocketEnd)
-    return not any(isinstance(found, kinds) for found in gc.get_objects())
 
 
 @both_loops
