@@ -225,6 +225,7 @@ class _Visitor(asyncio.Protocol):
         self._message = bytearray()  # of wts, incomplete
         self._body = b""
         self._queue: deque[Event] = deque()  # for the server
+        self._unsent = 0  # bytes in it, and one for each event
         self._news = asyncio.Event()  # something is in the queue, or nothing will be
         self._room = asyncio.Event()  # wts takes more
         self._room.set()
@@ -372,6 +373,8 @@ class _Visitor(asyncio.Protocol):
                 return
             self._is_closed = True
         self._queue.append(event)
+        self._unsent += _size_of(event)
+        self._far.keep(self._unsent)
         self._far.pause_reading()  # until the server has taken it
         self._news.set()
 
@@ -379,7 +382,10 @@ class _Visitor(asyncio.Protocol):
         queue = self._queue
         while True:
             while queue:
-                await send(queue.popleft())
+                event = queue.popleft()
+                await send(event)
+                self._unsent -= _size_of(event)
+                self._far.keep(self._unsent)
             if self._is_over:
                 return
             self._news.clear()
@@ -419,6 +425,10 @@ class _Visitor(asyncio.Protocol):
             close = _close_of(code, event.get("reason") or "")
             self._far.write(encode_frame(OP_CLOSE, close.encode(), key=_UNMASKED))
         self._far.close()
+
+
+def _size_of(event: Event) -> int:
+    return 1 + len(event.get("bytes") or b"")
 
 
 def _close_of(code: int, reason: str) -> Close:

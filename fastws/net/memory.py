@@ -42,6 +42,7 @@ class MemoryTransport(asyncio.Transport):
         "_is_paused",
         "_is_reading",
         "_is_stalled",
+        "_kept",
         "_loop",
         "_low",
         "_protocol",
@@ -67,6 +68,7 @@ class MemoryTransport(asyncio.Transport):
         self._size = 0
         self._high, self._low = _HIGH, _HIGH // 4
         self._is_paused = False  # the protocol was asked not to write
+        self._kept = 0  # bytes of the peer's that our reader has not passed on
         self._is_reading = False
         self._has_eof = self._eof_told = False
         self._is_closing = self._is_lost = False
@@ -95,7 +97,7 @@ class MemoryTransport(asyncio.Transport):
         return True
 
     def get_write_buffer_size(self) -> int:
-        return max(0, self._size - self._capacity)
+        return max(0, self._size + self.peer._kept - self._capacity)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return self._low, self._high
@@ -123,6 +125,15 @@ class MemoryTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._is_reading = True
+        self.peer._schedule()
+
+    def keep(self, count: int) -> None:
+        """Let ``count`` bytes that were read here count as unsent at the peer.
+
+        For a protocol that passes on what it reads: the peer goes on, and ends in
+        order, when they have left it. Each call replaces the one before.
+        """
+        self._kept = count
         self.peer._schedule()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

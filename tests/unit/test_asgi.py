@@ -250,6 +250,29 @@ def test_slow_client_stops_the_target(loop_name: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_the_end_waits_for_a_slow_client_longer_than_linger(
+    loop_name: str, size: int
+) -> None:
+    async def main() -> None:
+        async with target() as service:
+            async with Asgi(app_of(service, linger=UNIT)) as server:
+                tcp = await service.accept()
+                await server.accepted()
+                server.takes.clear()
+                await tcp.send(bytes(size))
+                await tcp.finish()
+                await asyncio.sleep(10 * UNIT)
+                server.takes.set()
+                assert await server.data(size) == bytes(size)
+                assert await server.next() == CLOSE_1000
+                server.say("disconnect", code=1000)
+                assert await tcp.read_end() == (b"", "eof")
+
+    run_on(loop_name, main())
+
+
+@both_loops
 def test_slow_target_stops_the_client(loop_name: str) -> None:
     async def main() -> None:
         async with target() as service, Asgi(app_of(service)) as server:

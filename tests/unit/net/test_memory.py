@@ -138,6 +138,23 @@ def test_bytes_under_way_count_as_sent(loop_name: str) -> None:
 
 
 @both_loops
+def test_bytes_that_the_reader_keeps_count_as_unsent(loop_name: str) -> None:
+    async def main() -> None:
+        near, far, one, other = connected()
+        near.set_write_buffer_limits(high=0)
+        near.write(b"abc")
+        far.keep(2)
+        await settle()
+        assert (near.get_write_buffer_size(), one.said) == (2, ["pause"])
+        far.keep(0)
+        await settle()
+        assert (near.get_write_buffer_size(), one.said) == (0, ["pause", "resume"])
+        assert other.data == b"abc"
+
+    run_on(loop_name, main())
+
+
+@both_loops
 def test_close_waits_until_everything_is_taken(loop_name: str) -> None:
     async def main() -> None:
         near, far, one, other = connected()
