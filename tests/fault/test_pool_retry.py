@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.asking import NO_LOGIN, get, reply, request, socks_code
+from tests.support.certs import certs, plain_server_context
 from tests.support.cli import Fastws, eventually
 from tests.support.origin import Origin, read_answer, read_head
 from tests.support.rust_proxy_server import Conn, RustProxyServer
@@ -40,6 +41,13 @@ RETRIED = "is begun again"
 @pytest.fixture
 def server() -> Iterator[RustProxyServer]:
     with RustProxyServer() as running:
+        yield running
+
+
+@pytest.fixture(params=[False, True], ids=["ws", "wss"])
+def any_server(request: pytest.FixtureRequest) -> Iterator[RustProxyServer]:
+    tls = plain_server_context(certs().server) if request.param else None
+    with RustProxyServer(tls=tls) as running:
         yield running
 
 
@@ -84,15 +92,16 @@ def test_r16_restarted_with_eight_idle(
 
 @pytest.mark.parametrize("how", ["drop", "reset"])
 def test_r16_eight_that_look_alive_but_are_dead(
-    server: RustProxyServer, service: Service, how: str
+    any_server: RustProxyServer, service: Service, how: str
 ) -> None:
     """At most two of them are tried, then a fresh one; nobody notices."""
+    server = any_server
     with through(server) as proxy:
         die_when_used(server, fill(proxy, server, service.port, 8), how)
         for number in range(12):
             once(proxy, service.port, b"stream %d" % number)
         assert 1 <= proxy.count(RETRIED) <= 2
-        assert len(server.conns) == 9
+        assert len(server.conns) in (9, 10)  # a handshake that was overtaken is kept
         assert service.accepted == 8 + 12
 
 
@@ -138,9 +147,12 @@ def test_a_server_that_does_not_come_back(server: RustProxyServer) -> None:
 # -- what is sent again ----------------------------------------------------------------
 
 
-def test_bytes_and_end_of_the_client_are_sent_again(server: RustProxyServer) -> None:
+def test_bytes_and_end_of_a_client_are_sent_again(
+    any_server: RustProxyServer,
+) -> None:
     """The first server takes 50 000 bytes and the end, and dies without a word."""
     blob = b"".join(odd_chunks(50_000, 3))
+    server = any_server
     with Service(answer_late) as late, through(server) as proxy:
         (first,) = fill_late(proxy, server, late.port)
         die_when_used(server, [first], "mute")
@@ -168,10 +180,11 @@ def fill_late(proxy: Fastws, server: RustProxyServer, port: int) -> list[Conn]:
 
 
 def test_what_comes_while_another_one_is_sought(
-    server: RustProxyServer, service: Service
+    any_server: RustProxyServer, service: Service
 ) -> None:
     """The client goes on talking meanwhile; every byte arrives once, in order."""
     blob = b"".join(odd_chunks(300_000, 4))
+    server = any_server
     with through(server) as proxy:
         (first,) = fill(proxy, server, service.port, 1)
         die_when_used(server, [first], "mute")
@@ -204,8 +217,9 @@ def test_more_than_is_kept_is_not_sent_again(
 
 
 def test_nothing_is_sent_again_once_something_came(
-    server: RustProxyServer, service: Service
+    any_server: RustProxyServer, service: Service
 ) -> None:
+    server = any_server
     with through(server) as proxy:
         (first,) = fill(proxy, server, service.port, 1)
         with socks(proxy, service.port) as sock:

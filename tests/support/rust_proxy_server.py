@@ -139,6 +139,11 @@ class RustProxyServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(LONG)
 
     @property
+    def has_tls(self) -> bool:
+        """It speaks TLS, as the real one does."""
+        return self._tls is not None
+
+    @property
     def open(self) -> list[Conn]:
         """Those that neither side has closed."""
         return [conn for conn in self.conns if conn.is_open]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.support.asking import NO_LOGIN, reply, request
+from tests.support.certs import certs
 from tests.support.cli import Fastws, eventually
 from tests.support.origin import forward_proxy
 from tests.support.rust_proxy_server import RustProxyServer
@@ -17,8 +18,9 @@ RUST = ("--via-protocol", "rust-proxy", "--via-token", "tok")
 @contextlib.contextmanager
 def through(server: RustProxyServer, *options: str) -> Iterator[Fastws]:
     """``fastws proxy`` through ``server``."""
-    url = f"ws://127.0.0.1:{server.port}/"
-    with forward_proxy("--via", url, *RUST, *options) as process:
+    tls = ("--ca", certs().ca) if server.has_tls else ()
+    url = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}/"
+    with forward_proxy("--via", url, *RUST, *tls, *options) as process:
         yield process
 
 
