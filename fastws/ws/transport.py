@@ -13,6 +13,7 @@ from typing import Any
 
 from fastws import _consts
 from fastws.exceptions import StreamReset
+from fastws.net import sockopt
 from fastws.net.copy import Copy, CopyResult
 from fastws.net.ends import CopyOptions
 from fastws.net.stream import AttachedStream, ByteStream, Hold, Kind
@@ -77,12 +78,16 @@ class WebSocketTransport(PipeTransport):
         self._on_end = on_end
         self._close_payload = 0
         self.has_moved = False
-        protocol.connection_made(self)
         inner = ByteStream(self.pump_side, Kind.STREAM, self.pump_side.protocol)
         self.copy = Copy(stream, inner, options)
         self.copy.b.read_limit = HELD
         assert isinstance(self.copy.a, WebSocketEnd)
         self.end = self.copy.a
+        try:
+            protocol.connection_made(self)
+        except BaseException:
+            sockopt.reset(stream.transport)
+            raise
         self.copy.start(stream, inner)  # may bring all of it to an end
         self.task = self.loop.create_task(_wait(self.copy))
         self.task.add_done_callback(partial(self._ended, self.copy))
@@ -174,7 +179,8 @@ class WebSocketTransport(PipeTransport):
     def aborting(self) -> None:
         """A peer that does not even read what we had to say hears no more of us."""
         end = self.copy.a
-        if not end.lost and end.transport.get_write_buffer_size():
+        is_attached = not end.lost and end.transport is not None
+        if is_attached and end.transport.get_write_buffer_size():
             end.abort()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastws.exceptions import StreamReset
 from fastws.net.websocket import Peer
-from fastws.ws.transport import stream_options
+from fastws.ws.transport import WebSocketTransport, stream_options
 from tests.support.copying import QUICK, give_up, noise, odd_pieces, send_all
 from tests.support.ends import (
     STW,
@@ -18,6 +18,7 @@ from tests.support.ends import (
     Spec,
     at_once,
     every_end,
+    open_end,
 )
 from tests.support.peers import BINARY, CLOSE, PING, PONG, TEXT
 from tests.support.servers import both_loops, eventually, run_on
@@ -244,6 +245,41 @@ async def test_set_protocol(spec: Spec) -> None:
         assert first.calls == ["made", "data"]
         transport.set_protocol(first)
         first.connection_lost(None)
+
+
+class Hasty(Recorder):
+    """Does something with its transport at once."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__()
+        self.call = call
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.write(b"at once")
+        getattr(self.transport, self.call)()
+
+
+@at_once(STW_FASTWS, WTS)
+async def test_protocol_may_act_in_connection_made(spec: Spec) -> None:
+    for call, how in (("write_eof", "eof"), ("close", "eof"), ("abort", "reset")):
+        async with transport_on(spec, Hasty(call)) as (_, protocol, peer):
+            data = b"" if call == "abort" else b"at once"
+            assert await peer.read_end() == (data, how)
+            if call == "abort":
+                assert await protocol.end() is None
+
+
+@both_loops
+def test_protocol_that_refuses_its_connection_resets_it(loop_name: str) -> None:
+    async def main() -> None:
+        stream, peer = await open_end(STW, linger=QUICK.linger)
+        with pytest.raises(AttributeError):
+            WebSocketTransport(stream, Hasty("nonsense"), QUICK, {})  # type: ignore[arg-type]
+        await eventually(peer.wire.was_reset)
+        peer.wire.close()
+
+    run_on(loop_name, main())
 
 
 @both_loops
