@@ -51,6 +51,7 @@ def run_hypercorn(app: Any, sock: socket.socket) -> None:
     config = importlib.import_module("hypercorn.config").Config()
     config.bind = [f"fd://{sock.fileno()}"]
     config.errorlog = "-"
+    config.graceful_timeout = 0.2
 
     async def main() -> None:
         stop = asyncio.Event()
