@@ -4,11 +4,14 @@
 with status 1 when a file is not what it would write.
 """
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +20,9 @@ from fastws.cli.options import ModeArgument, ModeCommand, ModeOption, RefusedOpt
 from fastws.config.kinds import FLAG
 from fastws.config.modes import MODES
 from fastws.config.options import OPTIONS, Option, options_of
+from fastws.ws.connect import connect
+from fastws.ws.limits import Options
+from fastws.ws.server import serve_callbacks
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
@@ -48,6 +54,40 @@ _STATUS = (
     ("1", "something failed while running, or could not be listened on"),
     ("2", "the command line cannot be parsed"),
     ("78", "a value names something wrong, such as an unreadable certificate"),
+)
+_LIBRARY = """\
+## In Python
+
+`fastws.connect` (c), `fastws.serve` (s) and the callback layer have the names of
+`websockets`, in seconds and bytes; see
+[the page on it](howto/migrate-from-websockets.md). Mode objects (`fastws.TcpToWs`)
+have those of the options, with `_` for `-`.
+
+| argument | of | default | option | its default |
+| --- | --- | --- | --- | --- |
+"""
+# Argument, whose it is, and the options that say the same to commands.
+_ARGUMENTS = (
+    ("origin", "c", "--origin"),
+    ("origins", "s", "--allow-origin"),
+    ("subprotocols", "c, s", "--subprotocol"),
+    ("additional_headers", "c, s", "--header"),
+    ("proxy", "c", "--proxy"),
+    ("host, port", "c", "--connect-to"),
+    ("ssl", "c, s", "--ca, --cert, --key, --client-ca, --insecure"),
+    ("server_hostname", "c", "--sni"),
+    ("open_timeout", "c, s", "--connect-timeout, --handshake-timeout"),
+    ("ping_interval", "c, s", "--ping"),
+    ("ping_timeout", "c, s", "--ping-deadline"),
+    ("close_timeout", "c, s", "--linger"),
+    ("reconnect_delays", "c", "--retry"),
+    ("compression", "c, s", ""),
+    ("max_size", "c, s", ""),
+    ("max_queue", "c, s", ""),
+    ("write_limit", "c, s", ""),
+    ("max_unsent", "c, s", ""),
+    ("max_connections", "s", "--max-connections"),
+    ("backlog", "s", ""),
 )
 
 
@@ -150,6 +190,35 @@ def markdown_parameters(command: click.Command) -> Iterator[str]:
             yield f"* {names}: {cell(param.help or '')}"
 
 
+def argument_default(name: str) -> str:
+    """What the library does without that argument."""
+    if "," in name or name == "ssl":
+        return ""
+    known: dict[str, Any] = {}
+    for call in (serve_callbacks, connect):
+        for parameter in inspect.signature(call).parameters.values():
+            known[parameter.name] = parameter.default
+    known |= {field.name: field.default for field in fields(Options)}
+    value = known.get(name)
+    if isinstance(value, float):
+        return f"{value:g} s"
+    if isinstance(value, int) and value >= 1 << 14:
+        return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB"
+    return "" if value in (None, ()) else f"`{value}`"
+
+
+def library() -> Iterator[str]:
+    """The rows of the library's arguments."""
+    flags = {option.flag: option for option in OPTIONS}
+    for name, whose, options in _ARGUMENTS:
+        named = [flags[flag] for flag in filter(None, options.split(", "))]
+        names = ", ".join(f"`{word}`" for word in name.split(", "))
+        shown = ", ".join(filter(None, (default(option) for option in named)))
+        flagged = ", ".join(f"`{option.flag}`" for option in named)
+        cells = [argument_default(name) or "–", flagged or "–", cell(shown) or "–"]
+        yield f"| {names} | {whose} | {' | '.join(cells)} |"
+
+
 def markdown() -> str:
     """The page."""
     lines = [_HEAD, "## Commands"]
@@ -163,6 +232,7 @@ def markdown() -> str:
         lines += ["| option | variable | of | default | meaning |"]
         lines += ["| --- | --- | --- | --- | --- |"]
         lines += [markdown_row(option) for option in rows]
+    lines += ["", _LIBRARY.rstrip(), *library()]
     lines += ["", "## Variables without an option", ""]
     lines += ["* `FASTWS_PURE=1`: use the pure Python twin"]
     lines += ["* `FASTWS_LOOP=asyncio`: do without uvloop"]
