@@ -12,6 +12,7 @@ Message Format" 2.5.
 """
 
 import asyncio
+import string
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import ContextVar
@@ -35,7 +36,7 @@ from fastws._consts import (
 )
 from fastws.config import schema
 from fastws.config.endpoint import is_loopback
-from fastws.exceptions import ConfigError, FastwsError
+from fastws.exceptions import ConfigError, FastwsError, LocalProtocolError
 from fastws.modes.ws_to_tcp import WsToTcpRunner
 from fastws.net.memory import MemoryTransport, memory_pair
 from fastws.net.serving import Serving
@@ -54,6 +55,7 @@ _NOT_HERE = (
     *("listen", "cert", "key", "client_ca", "plain_too", "proxy_protocol", "web"),
     *("oneshot", "ping", "ping_deadline"),
 )
+_UNREADABLE = b"?\r\n\r\n"  # answered with 400
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # the real one was the server's to answer
 _UNMASKED = bytes(4)  # a masking key that changes nothing
 _LOST = (CLOSE_ABNORMAL, 1015)  # codes of no Close (RFC 6455 section 7.4.1)
@@ -148,7 +150,10 @@ class WsToTcp:
                 self._start()
             self._loop = loop
         runner = self._runner
-        request = _request(scope)
+        try:
+            request = _request(scope)
+        except LocalProtocolError:  # a field that no client of wts could send
+            request = _UNREADABLE
         client, server = scope.get("client"), scope.get("server")
         peer = None if client is None else tuple(client)
         own = None if server is None or server[1] is None else tuple(server)
@@ -473,6 +478,6 @@ def _target(scope: Scope) -> str:
         raw = quote(path.removeprefix(root))
     else:
         raw = raw.removeprefix(quote(root))
-    query = scope.get("query_string") or b""
+    query = quote(scope.get("query_string") or b"", safe=string.punctuation)
     target = raw if raw.startswith("/") else f"/{raw}"
-    return f"{target}?{query.decode('latin-1')}" if query else target
+    return f"{target}?{query}" if query else target

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from typing import Any
 
+import msgspec
 import pytest
 
 from fastws.asgi import WsToTcp
@@ -315,6 +316,27 @@ def test_lost_client_whose_bytes_are_not_taken_is_given_up_after_linger(
                 server.say("receive", bytes=b"late")
                 server.say("disconnect", code=1006)
                 assert await tcp.read_end() == (b"", "reset")
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_pings_are_the_business_of_the_server(loop_name: str) -> None:
+    """wts pings nobody but itself, and is answered."""
+
+    async def main() -> None:
+        async with target() as service:
+            app = app_of(service)
+            times = {"ping": UNIT, "ping_deadline": UNIT}
+            app._spec = msgspec.structs.replace(app._spec, **times)
+            app._start()
+            async with Asgi(app) as server:
+                tcp = await service.accept()
+                await server.accepted()
+                await asyncio.sleep(6 * UNIT)
+                assert server.sent.empty()
+                await tcp.send(b"still there")
+                assert await server.next() == sent(b"still there")
 
     run_on(loop_name, main())
 

@@ -59,6 +59,19 @@ def test_requests_are_judged_as_wts_does(loop_name: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+def test_field_that_cannot_be_is_400(loop_name: str, kind: str) -> None:
+    async def main() -> None:
+        app = WsToTcp("127.0.0.1:1")
+        scope = scope_of(kind, headers={"x-bad": "\x01"})
+        assert await status_of(app, scope) == 400
+        huge = scope_of(kind, headers={"x-big": "x" * 20_000})
+        assert await status_of(app, huge) == 431
+
+    run_on(loop_name, main())
+
+
+@both_loops
 @pytest.mark.parametrize("own", ["127.0.0.1", "192.0.2.2"])
 def test_page_with_a_rebound_name_cannot_reach_a_loopback_server(
     loop_name: str, own: str
@@ -160,7 +173,8 @@ def test_path_is_that_below_the_mount(
 ) -> None:
     scope = {"root_path": root, "path": path, "raw_path": raw, "query_string": b""}
     assert fastws.asgi._target(scope) == found
-    assert fastws.asgi._target({**scope, "query_string": b"q=1"}) == f"{found}?q=1"
+    scope["query_string"] = b"q=%20&r=\xff"
+    assert fastws.asgi._target(scope) == f"{found}?q=%20&r=%FF"
 
 
 @both_loops
