@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from typing import Any
+from typing import Any, Unpack
 
 from fastws.config.endpoint import WsUrl
 from fastws.net import sockopt
@@ -12,7 +12,7 @@ from fastws.net.bind import bind_unix
 from fastws.net.copy import Copy, copy_bidirectional
 from fastws.net.listen import Listener
 from fastws.net.stream import ByteStream, Hold, Kind
-from fastws.ws.open_stream import Way
+from fastws.ws.open_stream import Way, WayOptions
 
 _LOOK = 0.02  # seconds between two looks at clients that have left
 
@@ -110,7 +110,7 @@ def forward(
     *,
     name: str | None = None,
     port: int = 5432,
-    **options: Any,
+    **options: Unpack[WayOptions],
 ) -> Forward:
     """Put a private unix socket in front of a WebSocket: ``async with … as path``.
 

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 from fastws.exceptions import ConcurrencyError
 from fastws.net.copy import CopyResult
@@ -17,7 +17,12 @@ from fastws.net.dial import open_stream
 from fastws.net.stream import ByteStream, Hold, Kind, kind_of
 from fastws.ws.pipe import PipeTransport
 from fastws.ws.stream import Stream
-from fastws.ws.transport import MovedStream, WebSocketTransport, stream_options
+from fastws.ws.transport import (
+    MovedStream,
+    StreamLimits,
+    WebSocketTransport,
+    stream_options,
+)
 
 Joinable: TypeAlias = (
     Stream
@@ -66,7 +71,9 @@ class Taken:
             transport.over()
 
 
-async def copy_bidirectional(a: Joinable, b: Joinable, **limits: Any) -> CopyResult:
+async def copy_bidirectional(
+    a: Joinable, b: Joinable, **limits: Unpack[StreamLimits]
+) -> CopyResult:
     """Join two byte streams until both have ended, and close them.
 
     EOF becomes EOF, and everything else that ends a stream a reset, as docs/wire.md

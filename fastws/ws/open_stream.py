@@ -6,8 +6,10 @@ other.
 
 import asyncio
 import os
-from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+import socket
+import ssl as tls
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from fastws._backend import default_keys, encode_frame
 from fastws._consts import OP_TEXT, Side
@@ -16,16 +18,40 @@ from fastws.net.dial import Dialer
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.wire import announce
 from fastws.ws.connect import Connect, connect
-from fastws.ws.heads import Headers, Request, response_of
+from fastws.ws.heads import Headers, HeadersLike, Request, response_of
 from fastws.ws.limits import NO_LIMIT
 from fastws.ws.open import Answer, shake_hands
 from fastws.ws.stream import LIMIT, Stream
-from fastws.ws.transport import WebSocketTransport, stream_options
+from fastws.ws.transport import StreamLimits, WebSocketTransport, stream_options
 
-_OF_CONNECT = (
-    *("origin", "subprotocols", "additional_headers", "user_agent_header", "proxy"),
-    *("ssl", "server_hostname", "host", "port", "sock", "unix", "open_timeout"),
-)
+
+class _OfConnect(TypedDict, total=False):
+    origin: str | None
+    subprotocols: Sequence[str] | None
+    additional_headers: HeadersLike | None
+    user_agent_header: str | None
+    proxy: str | Literal[True] | None
+    open_timeout: float | None
+    ssl: tls.SSLContext | Literal[True] | None
+    server_hostname: str | None
+    host: str | None
+    sock: socket.socket | None
+    unix: str | os.PathLike[str] | None
+
+
+class WayOptions(_OfConnect, StreamLimits, total=False):
+    """What opening a stream may be given, but for the port."""
+
+    announce: bool
+
+
+class OpenOptions(WayOptions, total=False):
+    """What opening a stream may be given."""
+
+    port: int | None
+
+
+_NAMES = (*_OfConnect.__annotations__, "port")
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -44,7 +70,7 @@ class Way(Connect):
     def __init__(
         self, url: str | WsUrl, *, announce: bool = True, **options: Any
     ) -> None:
-        given = {name: options.pop(name) for name in _OF_CONNECT if name in options}
+        given = {name: options.pop(name) for name in _NAMES if name in options}
         self.options = stream_options(**options)
         base = connect(url, **given)
         super().__init__(base._url, base._settings)
@@ -123,7 +149,9 @@ class OpenStream:
             await stream.__aexit__(kind, exc, traceback)
 
 
-def open_stream(url: str | WsUrl, *, limit: int = LIMIT, **options: Any) -> OpenStream:
+def open_stream(
+    url: str | WsUrl, *, limit: int = LIMIT, **options: Unpack[OpenOptions]
+) -> OpenStream:
     """Open a WebSocket as a byte stream: ``async with`` or ``await``.
 
     Args:
@@ -155,7 +183,9 @@ def open_stream(url: str | WsUrl, *, limit: int = LIMIT, **options: Any) -> Open
 
 
 async def open_transport(
-    url: str | WsUrl, protocol_factory: Callable[[], ProtocolT], **options: Any
+    url: str | WsUrl,
+    protocol_factory: Callable[[], ProtocolT],
+    **options: Unpack[OpenOptions],
 ) -> tuple[WebSocketTransport, ProtocolT]:
     """Open a WebSocket as an asyncio transport.
 

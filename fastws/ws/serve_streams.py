@@ -13,7 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 from fastws._consts import CLOSE_GOING_AWAY, LINGER, Side
 from fastws.net.ends import CopyOptions
@@ -24,12 +24,19 @@ from fastws.ws.opening import Opening
 from fastws.ws.serve import Hook, Select, Serve, Server
 from fastws.ws.server import address_of
 from fastws.ws.stream import LIMIT, Stream
-from fastws.ws.transport import WebSocketTransport, stream_options
+from fastws.ws.transport import StreamLimits, WebSocketTransport, stream_options
 
 logger = logging.getLogger("fastws.ws")
 
 StreamHandler: TypeAlias = Callable[[Stream], Awaitable[object]]
 """Called with each stream; when it returns, the stream is closed."""
+
+
+class ServeOptions(StreamLimits, total=False):
+    """Limits of a server and of its streams."""
+
+    max_connections: int
+    backlog: int
 
 
 class StreamServer(Server):
@@ -181,8 +188,7 @@ def serve_streams(
     open_timeout: float = 10.0,
     announce: bool = True,
     limit: int = LIMIT,
-    linger: float = LINGER,
-    **options: Any,
+    **options: Unpack[ServeOptions],
 ) -> ServeStreams:
     """Listen, and run ``handler`` for every WebSocket, as a byte stream.
 
@@ -202,7 +208,6 @@ def serve_streams(
         announce: ``False``: clients do not learn that this is fastws, and no stream
             has a half-close.
         limit: as for :func:`fastws.open_stream`.
-        linger: as for :func:`fastws.ws.transport.stream_options`.
         options: ``max_connections`` and ``backlog`` as for
             :func:`fastws.serve_callbacks`, and the limits of
             :func:`fastws.ws.transport.stream_options`.
@@ -213,14 +218,15 @@ def serve_streams(
     On start, ``ValueError`` is raised for an address that cannot be understood, and
     ``ListenError`` for one that cannot be listened on.
     """
-    names = {"max_connections", "backlog"} & options.keys()
-    below: dict[str, Any] = {name: options.pop(name) for name in names}
+    limits: dict[str, Any] = dict(options)
+    names = {"max_connections", "backlog"} & limits.keys()
+    below: dict[str, Any] = {name: limits.pop(name) for name in names}
     server = StreamServer(
         handler,
         pairs_of(additional_headers),
         process_request,
         select_subprotocol,
-        options=stream_options(linger=linger, **options),
+        options=stream_options(**limits),
         limit=limit,
         announces=announce,
     )
@@ -229,7 +235,7 @@ def serve_streams(
         origins=origins,
         subprotocols=tuple(subprotocols or ()),
         open_timeout=open_timeout,
-        linger=linger,
+        linger=limits.get("linger", LINGER),
     )
     listen = address_of(host, port)
     return ServeStreams(server, listen, process_request is not None, below)

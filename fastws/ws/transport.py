@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from fastws import _consts
 from fastws.exceptions import StreamReset
@@ -220,6 +220,18 @@ class MovedStream(AttachedStream):
         other, data = end.owner.other(end), self._early
         for start in range(0, len(data), _FRAME):
             other.send_bytes(data[start : start + _FRAME])
+
+
+class StreamLimits(TypedDict, total=False):
+    """What :func:`stream_options` takes."""
+
+    ping_interval: float | None
+    ping_timeout: float | None
+    linger: float
+    half_close_timeout: float
+    idle_timeout: float
+    max_message: int
+    on_eof: Literal["hold", "close"]
 
 
 def stream_options(

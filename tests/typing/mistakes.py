@@ -46,3 +46,14 @@ fastws.broadcast([], ["a"])  # wrong
 fastws.basic_auth(credentials="user:password")  # wrong
 fastws.FrameDecoder("server")  # wrong
 fastws.FrameDecoder(fastws.Side.SERVER).receive_data("text")  # wrong
+
+
+async def streams() -> None:
+    fastws.open_stream("ws://h/", compression="deflate")  # wrong
+    fastws.open_stream("ws://h/", linger="5s")  # wrong
+    stream = await fastws.open_stream("ws://h/", on_eof="close")
+    stream.write("text")  # wrong
+    await fastws.copy_bidirectional(stream, 5)  # wrong
+    await fastws.open_transport("ws://h/", handler)  # wrong
+    fastws.serve_streams(handler, "127.0.0.1", 0)  # wrong
+    fastws.forward("ws://h/", name=5)  # wrong

@@ -1,5 +1,7 @@
 """What type checkers know of the WebSocket library. Nothing here runs."""
 
+import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, assert_type
@@ -153,3 +155,40 @@ async def callbacks() -> None:
     assert_type(await fastws.open_websocket("ws://h/", Handler()), fastws.WebSocket)
     async with fastws.serve_callbacks(lambda opening: Handler(), ":0"):
         pass
+
+
+async def shout(stream: fastws.Stream) -> None:
+    async for line in stream:
+        assert_type(line, bytes)
+        stream.write(memoryview(line.upper()))
+        await stream.drain()
+
+
+class Protocol(asyncio.Protocol):
+    """Of a transport."""
+
+
+async def streams(sock: socket.socket) -> None:
+    async with fastws.serve_streams(shout, "127.0.0.1", 0, linger=1.0) as server:
+        assert_type(server, fastws.StreamServer)
+        assert_type(server.streams, set[fastws.Stream])
+    async with fastws.open_stream("ws://h/", port=1, ping_interval=None) as stream:
+        assert_type(stream, fastws.Stream)
+        assert_type(await stream.readexactly(1), bytes)
+        assert_type(stream.subprotocol, str | None)
+    stream = await fastws.open_stream("ws://h/", announce=False)
+    pair = await asyncio.open_connection("127.0.0.1", 1)
+    result = await fastws.copy_bidirectional(pair, stream, on_eof="close")
+    assert_type(result, fastws.CopyResult)
+    assert_type(result.a_to_b, int)
+    transport, protocol = await fastws.open_transport("ws://h/", Protocol)
+    assert_type(protocol, Protocol)
+    await fastws.copy_bidirectional(transport, sock)
+    async with fastws.forward("ws://h/", port=5433, open_timeout=1) as path:
+        assert_type(path, str)
+
+
+def stream_reset(error: fastws.StreamReset) -> None:
+    assert_type(error.reason, str)
+    assert_type(error.close_code, int | None)
+    assert_type(error.errno, int | None)
