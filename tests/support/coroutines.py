@@ -6,6 +6,8 @@ from typing import Any
 
 from fastws.ws.connect import ClientConnection, connect
 from fastws.ws.serve import Server, ServerConnection, serve
+from tests.support.handlers import raw_client
+from tests.support.peers import WsPeer
 from tests.support.servers import eventually
 
 
@@ -43,3 +45,15 @@ async def pair(
             yield client, next(iter(running.connections))
         finally:
             client.abort()
+
+
+@contextlib.asynccontextmanager
+async def peer_of(**options: Any) -> AsyncIterator[tuple[WsPeer, ServerConnection]]:
+    """A client by hand, and the server's end of its connection."""
+    async with serving(stay, **options) as (server, _):
+        peer = await raw_client(server.sockets[0].getsockname()[1])
+        try:
+            await eventually(lambda: server.connections)
+            yield peer, next(iter(server.connections))
+        finally:
+            peer.wire.reset()

@@ -1,31 +1,16 @@
 """Messages of the coroutine API that are received in parts."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from fastws.exceptions import ConcurrencyError, ConnectionClosedError
-from fastws.ws.serve import ServerConnection
-from tests.support.coroutines import pair, serving, stay
-from tests.support.handlers import raw_client
-from tests.support.peers import BINARY, TEXT, WsPeer
+from tests.support.coroutines import pair, peer_of
+from tests.support.peers import BINARY, TEXT
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.timing import LONG
-
-
-@contextlib.asynccontextmanager
-async def peer_of(**options: Any) -> AsyncIterator[tuple[WsPeer, ServerConnection]]:
-    """A client by hand, and the server's end of its connection."""
-    async with serving(stay, **options) as (server, _):
-        peer = await raw_client(server.sockets[0].getsockname()[1])
-        try:
-            await eventually(lambda: server.connections)
-            yield peer, next(iter(server.connections))
-        finally:
-            peer.wire.reset()
 
 
 async def joined(parts: AsyncIterator[Any], empty: Any) -> Any:
