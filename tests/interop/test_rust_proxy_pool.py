@@ -135,6 +135,7 @@ def test_r14_r21_whatever_comes_while_idle_evicts(
         once(proxy, service.port)
         assert len(server.conns) == 2
         assert len(server.connects) == 2
+        assert proxy.count("is begun again") == 0
 
 
 def test_r22_socks_answers(server: RustProxyServer, service: Service) -> None:
