@@ -47,6 +47,7 @@ SERVERS = (
     ("uvicorn-wsproto", "fastapi"),
     ("hypercorn", "fastapi"),
 )
+EVERY = (*SERVERS, ("uvicorn-wsproto", "none"), ("hypercorn", "none"))
 ASK = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 DATA = random.Random(7).randbytes(1 << 20)
 
@@ -74,7 +75,7 @@ def serving(
     server: str, framework: str, log: Path, target: str, **options: Any
 ) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
     """A server that answers. Ends with status 0, and quietly."""
-    for name in (server.partition("-")[0], framework):
+    for name in {server.partition("-")[0], framework} - {"none"}:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     with socket.create_server(("127.0.0.1", 0), backlog=100) as sock:
@@ -298,7 +299,7 @@ def test_client_that_does_not_read_stops_the_service(running: Running) -> None:
         peer.close()
 
 
-@pytest.mark.parametrize(("server", "framework"), SERVERS)
+@pytest.mark.parametrize(("server", "framework"), EVERY)
 def test_target_that_is_not_there_and_wrong_tokens(
     server: str, framework: str, tmp_path: Path
 ) -> None:
@@ -312,7 +313,7 @@ def test_target_that_is_not_there_and_wrong_tokens(
             assert caught.value.response.status_code == status
 
 
-@pytest.mark.parametrize(("server", "framework"), SERVERS)
+@pytest.mark.parametrize(("server", "framework"), EVERY)
 def test_server_that_stops_cuts_both_ends_and_ends_in_order(
     server: str, framework: str, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """A real ASGI server with ``fastws.asgi`` mounted at /t, for a process of its own.
 
 ``python -m tests.support.asgi_server SERVER FRAMEWORK FD TARGET [OPTIONS]``: SERVER
-is uvicorn-IMPLEMENTATION or hypercorn, FRAMEWORK starlette or fastapi, FD
+is uvicorn-IMPLEMENTATION or hypercorn, FRAMEWORK starlette, fastapi or none, FD
 a listening socket, OPTIONS those of ``WsToTcp`` as JSON.
 """
 
@@ -28,6 +28,12 @@ LOOP = os.environ.get("FASTWS_LOOP", "uvloop")
 
 def make_app(framework: str, endpoint: Any) -> Any:
     """The outer application; its lifespan drains the endpoint."""
+
+    async def alone(scope: Any, receive: Any, send: Any) -> None:
+        await endpoint({**scope, "root_path": "/t"}, receive, send)
+
+    if framework == "none":
+        return alone
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:

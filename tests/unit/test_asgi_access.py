@@ -144,6 +144,23 @@ def test_subprotocol_is_chosen_as_wts_does(
 
 
 @both_loops
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_upgrade_is_named_where_http_has_one(loop_name: str, version: str) -> None:
+    """RFC 9110 section 7.8: as an option of Connection; RFC 9113: not in HTTP/2."""
+
+    async def main() -> None:
+        scope = scope_of("http", http_version=version)
+        async with Asgi(WsToTcp("127.0.0.1:1"), scope) as server:
+            fields = dict((await server.next())["headers"])
+            assert fields[b"sec-websocket-version"] == b"13"
+            found = fields.get(b"upgrade"), fields.get(b"connection")
+            is_http1 = version == "1.1"
+            assert found == ((b"websocket", b"upgrade") if is_http1 else (None, None))
+
+    run_on(loop_name, main())
+
+
+@both_loops
 def test_headers_of_the_answer_are_added(loop_name: str) -> None:
     async def main() -> None:
         async with target() as service:
