@@ -32,6 +32,7 @@ _INSTEAD = {
     ("proxy", "--auth-token"): "use --user",
     ("proxy", "--auth-basic"): "use --users",
     ("proxy", "--basic"): "use --user",
+    ("proxy", "--bearer"): "use --via-token",
     ("proxy", "--proxy"): "use --via",
     ("proxy-server", "--bearer"): "use --auth-token",
     ("proxy-server", "--users"): "use --auth-token",

@@ -60,6 +60,7 @@ proxy = ProxyCommand(
         "fastws proxy 1080                          # this machine only",
         "fastws proxy :1080 --users users.txt",
         "fastws proxy 1080 --via http://proxy.corp:3128",
+        "fastws proxy 1080 --via wss://pool.example/ --via-token SECRET",
         "fastws proxy --forward 2222=host.corp:22 --via socks5h://gate:1080",
     ],
 )
