@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fastws.exceptions import ConcurrencyError, StreamReset
+from fastws.exceptions import ConcurrencyError
 from fastws.net.ends import End
 from fastws.ws.join import copy_bidirectional
-from fastws.ws.pipe import PipeTransport, PumpSide
+from fastws.ws.pipe import PumpSide
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.copying import LINGER, give_up, noise, odd_pieces, send_all
 from tests.support.ends import STW, STW_FASTWS, UNIX, WTS_FASTWS, at_once, socket_pair
@@ -370,13 +370,3 @@ def test_writer_hears_of_the_end(loop_name: str) -> None:
             assert await a[0].read() == b""
 
     run_on(loop_name, main())
-
-
-def test_pipe_alone_says_reset() -> None:
-    async def main() -> None:
-        pipe = PipeTransport(Recorder())
-        assert type(pipe.error()) is ConnectionResetError
-        assert issubclass(StreamReset, ConnectionResetError)
-        assert pipe.linger == 0
-
-    asyncio.run(main())
