@@ -525,6 +525,7 @@ cdef class CopyEnd:
         elif self.data_fate == 0:
             self.payload_in += part.length
             self.held += body
+            self.pause()
         if not part.flags & 4:
             return 0
         body = self.packet

@@ -61,8 +61,8 @@ class CopyEnd(asyncio.BufferedProtocol):
         text_mode: one of ``_consts.TEXT_*``.
         eof_signalled: set once the peer's signal F has come; data is refused then.
         data_fate: one of ``_consts.DATA_*``: what messages of ``data_kind`` are now.
-        held: payload that came while there was no peer, for the next one. The owner
-            pauses reading meanwhile, so that it is one read at most, and clears it.
+        held: payload that came while there was no peer, for the next one. It pauses
+            reading, so that it is one read at most; the owner clears it.
         wants_drained: call :meth:`drained` when nothing is unsent.
 
     One task may use an end at a time. Hooks for subclasses raise here.
@@ -277,6 +277,7 @@ class CopyEnd(asyncio.BufferedProtocol):
         if self.peer is None:
             self.payload_in += len(payload)
             self.held += payload
+            self.pause()
         return b"" if self.peer is None else payload
 
     def _receive_first(self, opcode: int, payload: BytesLike, ended: bool) -> bool:

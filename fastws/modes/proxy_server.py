@@ -245,9 +245,9 @@ class Visitor:
         task.add_done_callback(self._tasks.discard)
 
     def _stop_dialing(self) -> None:
-        if self._dialing is not None:
-            self._dialing.cancel()
-            self._dialing = None
+        task, self._dialing = self._dialing, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
 
     # -- time ------------------------------------------------------------------------
 
@@ -258,6 +258,7 @@ class Visitor:
             socket.close(CLOSE_GOING_AWAY, "draining")
             return
         self._stop_waiting()
+        self._stop_dialing()
         seconds = runner.spec.pool_idle
         if seconds:
             expire = partial(self._expire, socket)

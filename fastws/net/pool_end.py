@@ -120,6 +120,12 @@ class PoolEnd(PingingEnd):
         is_known = self.who is Peer.FASTWS
         return is_known and not self.close_sent and not self.close_received
 
+    @property
+    def may_read(self) -> bool:
+        """Between copies: what comes next can be taken, or be held."""
+        holds = self.data_fate == _consts.DATA_DELIVER and not self.held
+        return holds or not self.track.is_open
+
     # -- what the peer says --------------------------------------------------------
 
     def signal_received(self, text: bytes) -> None:
@@ -153,6 +159,8 @@ class PoolEnd(PingingEnd):
         if isinstance(packet, Datagram):
             self.carrier.arrived(packet)
         elif isinstance(packet, Connect | Associate):
+            if isinstance(packet, Associate):
+                self.pause()  # nobody could take a datagram yet; data hold themselves
             self._begin()
             self.carrier.requested(packet)
         elif isinstance(packet, Answer):
@@ -167,8 +175,7 @@ class PoolEnd(PingingEnd):
             self.owner.received_reset(self, "reset by peer", drop=True)
 
     def _begin(self) -> None:
-        """A stream begins: its payload waits for the other end."""
-        self.pause()
+        """A stream begins."""
         self.is_busy = True
         self.eof_in = self.eof_out = False
         self.is_sending = True
@@ -250,6 +257,7 @@ class PoolEnd(PingingEnd):
     def _open(self, packet: bytes) -> None:
         self.write_packet(packet)
         is_waiting = not self.track.is_answered
+        self.pause()
         self._begin()
         self._look()
         if is_waiting:

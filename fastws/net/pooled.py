@@ -99,7 +99,7 @@ class PooledSocket:
             end.transport.close()
         if hold.lost:
             end.connection_lost(hold.error)
-        elif end.owner is self and not end.track.is_open:
+        elif end.owner is self and end.may_read:
             end.resume()
 
     def __repr__(self) -> str:

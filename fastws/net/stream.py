@@ -102,7 +102,7 @@ class AttachedStream(ByteStream):
     __slots__ = ()
 
     def join(self, owner: Any) -> Any:
-        """Return the end, paused, with ``owner`` as its owner."""
+        """Return the end, which holds what comes, with ``owner`` as its owner."""
         raise NotImplementedError
 
     def joined(self) -> None:

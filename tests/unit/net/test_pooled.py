@@ -148,6 +148,43 @@ def test_server_of_a_fastws_client(loop_name: str, spec: Spec) -> None:
     run_on(loop_name, main())
 
 
+@every_end(*CLIENTS)
+def test_server_hears_its_client_while_it_dials(loop_name: str, spec: Spec) -> None:
+    """Pings are answered, a reset at once too, and data wait for the target."""
+
+    async def main() -> None:
+        async with pooled(spec) as pool:
+            await pool.says("01 01 00 00 00 03 bb 01 61")
+            request = await pool.requested()
+            for _ in range(3):
+                await pool.peer.send_frame(PING, b"there?")
+                frame = await pool.peer.read_frame()
+                assert (frame.opcode, frame.payload) == (PONG, b"there?")
+            await pool.says("05 01 00 00 00")
+            await pool.hears("05 01 00 00 00")
+            assert not pool.socket.is_current(request)
+            assert pool.socket.is_idle
+            assert pool.socket.accept(request) is None
+
+            await pool.says("01 02 00 00 00 03 bb 01 61", "02 31", "03 02 00 00 00")
+            await eventually(lambda: pool.socket.end.held == b"1")
+            assert not pool.socket.end.is_reading
+            far, task = await pool.accepts()
+            await pool.hears("04 02 00 00 00 00")
+            assert await far.read_end() == (b"1", "eof")
+            await far.leave()
+            await pool.hears("03 02 00 00 00")
+            assert (await ended(task)).is_clean
+
+            await pool.says("01 03 00 00 00 03 bb 01 61")
+            request = await pool.requested()
+            pool.peer.wire.close()
+            await eventually(lambda: pool.socket.reason)
+            assert not pool.socket.is_current(request)
+
+    run_on(loop_name, main())
+
+
 @every_end(*RUST_CLIENTS)
 def test_stranger_hears_of_a_failed_dial_by_close(loop_name: str, spec: Spec) -> None:
     async def main() -> None:
