@@ -8,6 +8,7 @@ bytes are not looked at, and user and password may be empty.
 import re
 from collections.abc import Callable
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, TypeAlias
 
@@ -18,6 +19,9 @@ from fastws.wire.machine import SEND_EOF
 VERSION = 5
 MAX_NAME = 255
 """Bytes of a host name: its length is one byte."""
+
+KEPT = 1024
+"""Hosts whose bytes or text are remembered: datagrams name the same again and again."""
 
 MAX_DATAGRAM_HEADER = 4 + 1 + MAX_NAME + 2
 
@@ -378,6 +382,7 @@ def decode_datagram(data: BytesLike) -> Datagram:
     return Datagram(host, port, head[2], view[end:])
 
 
+@lru_cache(KEPT)
 def pack_host(host: str) -> tuple[int, bytes]:
     """Return address type and bytes of ``host``: an IP literal, or else a name.
 
@@ -395,6 +400,7 @@ def pack_host(host: str) -> tuple[int, bytes]:
     return _NAME, name
 
 
+@lru_cache(KEPT)
 def unpack_host(kind: int, packed: bytes) -> str:
     """Return what :func:`pack_host` took apart, as text.
 
