@@ -1,0 +1,52 @@
+"""What a warm pool saves: round trips, shown with a far end that is 50 ms away."""
+
+import time
+
+import pytest
+
+from tests.support.certs import certs
+from tests.support.cli import Fastws
+from tests.support.far_away import FarAway
+from tests.support.origin import forward_proxy
+from tests.support.services import Service, ask, echo
+from tests.support.via import socks
+
+pytestmark = pytest.mark.e2e
+
+DELAY = 0.05
+ROUND_TRIP = 2 * DELAY
+TRIES = 3
+
+
+def first_byte(proxy: Fastws, port: int) -> float:
+    """Least seconds from a client's connection to its first byte from the target."""
+    took = []
+    for _ in range(TRIES):
+        started = time.monotonic()
+        with socks(proxy, port) as sock:
+            assert ask(sock, b"x") == b"x"
+            took.append(time.monotonic() - started)
+        time.sleep(3 * ROUND_TRIP)  # until the far end has had the last word
+    return min(took)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+def test_a_warm_pool_saves_the_handshakes(secure: bool) -> None:
+    """The upgrade is one round trip, and TLS another one; none of them is left."""
+    cert = ("--cert", certs().server) if secure else ()
+    ca = ("--ca", certs().ca) if secure else ()
+    options = ("--no-auth", "--allow", "private", *cert)
+    with (
+        Service(echo) as service,
+        Fastws("proxy-server", "127.0.0.1:0", *options) as server,
+        FarAway(server.port, DELAY) as away,
+    ):
+        url = f"{'wss' if secure else 'ws'}://127.0.0.1:{away.port}/"
+        with forward_proxy("--via", url, *ca, "--pool-keep", "0") as proxy:
+            cold = first_byte(proxy, service.port)
+        proxy.wait_for(f"pool of .*: {TRIES} opened", start=0)
+        with forward_proxy("--via", url, *ca) as proxy:
+            warm = first_byte(proxy, service.port)
+        proxy.wait_for("pool of .*: 1 opened", start=0)
+    assert warm >= 2 * ROUND_TRIP  # the target's answer, and the echo
+    assert cold - warm >= (1 + secure) * ROUND_TRIP * 0.9
