@@ -271,7 +271,9 @@ class PoolState(Generic[ConnT]):
         decision: Decision[ConnT] = Decision()
         for waiter in [waiter for waiter in self._waiters if waiter.deadline <= now]:
             late = DialTimeout("no pooled connection in time")
+            slow = waiter.ticket
             self._fail(waiter, waiter.last_error or late, decision)
+            self._orphans.pop(slow, None)  # may hang: nobody else is to wait for it
         for entry in [entry for entry in self._idle if entry.due <= now]:
             self._idle.remove(entry)
             decision.closes.append(entry.connection)

@@ -4,9 +4,11 @@ The server is tests/support/rust_proxy_server.py, which does what the specificat
 saw the real program do; the bytes are those of its worked examples.
 """
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -290,3 +292,24 @@ def test_who_is_no_fastws_server_is_not_used_as_one(server: RustProxyServer) -> 
         proxy.wait_for("say --via-protocol rust-proxy")
     assert b"X-Fastws: pool/1; id=" in server.conns[0].head
     assert server.connects == []
+
+
+def test_the_token_is_read_again(
+    server: RustProxyServer, service: Service, tmp_path: Path
+) -> None:
+    """SIGHUP; connections that are open already go on."""
+    file = tmp_path / "token"
+    file.write_text("tok\n")
+    url = f"ws://127.0.0.1:{server.port}/"
+    options = ("--via", url, "--via-protocol", "rust-proxy")
+    with forward_proxy(*options, FASTWS_VIA_TOKEN_FILE=str(file)) as proxy:
+        with socks(proxy, service.port) as old:
+            assert ask(old, b"x") == b"x"
+            server.token = "new"
+            assert socks_code(proxy, "127.0.0.1", service.port) == 1
+            file.write_text("new\n")
+            proxy.signal(signal.SIGHUP)
+            proxy.wait_for("value of --via-token")
+            once(proxy, service.port)
+            assert ask(old, b"y") == b"y"
+    assert "Authorization: new" in server.conns[1].head.decode()

@@ -157,6 +157,19 @@ async def test_who_gives_up_costs_nobody_anything(far: Far) -> None:
 
 
 @on_both_loops
+async def test_a_handshake_that_hangs_keeps_nobody_but_its_own_client(far: Far) -> None:
+    gate = asyncio.Event()
+    far.gates = [gate]
+    async with far.pool() as pool:
+        with pytest.raises(DialTimeout):
+            await pool.acquire(UNIT)
+        assert (await pool.acquire(SHORT)).connection.number == 1
+        assert far.asked == 2
+        gate.set()  # late, and kept
+        await eventually(lambda: [conn.number for conn in pool.idle][-1:] == [2])
+
+
+@on_both_loops
 async def test_who_is_cancelled_while_served_loses_no_connection(far: Far) -> None:
     async with far.pool(PoolLimits(max_total=1)) as pool:
         first = await pool.acquire(SHORT)
