@@ -83,14 +83,19 @@ async def test_writes_keep_their_order() -> None:
 @on_both
 async def test_end_is_told_behind_what_waits() -> None:
     for call in ("write_eof", "close"):
-        pipe, _, pump = make()
-        pipe.write(b"last")
-        getattr(pipe, call)()
-        await asyncio.sleep(0)
-        assert pump.calls == []
-        pump.side.resume_reading()
-        await asyncio.sleep(0)
-        assert (pump.data, pump.calls) == (b"last", ["eof"])
+        for resumes_first in (False, True):
+            pipe, _, pump = make()
+            pipe.write(b"last")
+            if resumes_first:
+                pump.side.resume_reading()
+            getattr(pipe, call)()
+            assert (pump.data, pump.calls) == (b"", [])
+            if not resumes_first:
+                await asyncio.sleep(0)
+                assert pump.calls == []
+                pump.side.resume_reading()
+            await asyncio.sleep(0)
+            assert (pump.data, pump.calls) == (b"last", ["eof"])
 
 
 @on_both
