@@ -1,5 +1,6 @@
 """How ``fastws rust-proxy`` is started and entered: features R3 to R5, R26, R27."""
 
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from tests.support.asking import NO_LOGIN, reply, request
 from tests.support.certs import NAMES, certs
 from tests.support.cli import Fastws, run_fastws
 from tests.support.rust_proxy import (
@@ -23,7 +25,11 @@ from tests.support.rust_proxy import (
 )
 from tests.support.services import (
     Service,
+    ask,
+    connect,
     echo,
+    read_exactly,
+    read_to_end,
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.interop]
@@ -196,6 +202,24 @@ def test_r26_files_that_variables_name(tmp_path: Path) -> None:
 
 def tokens(server: Fastws, *words: str) -> list[int]:
     return [status_of(server.port, word) for word in words]
+
+
+def test_r26_both_ends(service: Service) -> None:
+    pair = ("-f", certs().cert, "-k", certs().key, "--allow", "127.0.0.1")
+    listen = ("-l", "127.0.0.1:0", "-t", "tok")
+    with Fastws("rust-proxy", *listen, *pair) as server:
+        where = f"localhost:{server.port}/some/path"
+        mode = ("-m", "client", "-p", where, "--ca", certs().ca)
+        with Fastws("rust-proxy", *listen, *mode) as client:
+            for _ in range(3):
+                with connect(client.port) as sock:
+                    sock.sendall(NO_LOGIN + request("127.0.0.1", service.port))
+                    read_exactly(sock, 2)
+                    assert reply(sock)[0] == 0
+                    assert ask(sock, b"hello") == b"hello"
+                    sock.shutdown(socket.SHUT_WR)
+                    assert read_to_end(sock) == b""
+        server.wait_for("WebSocket ended after 3 streams")
 
 
 GOOD = ("-l", "127.0.0.1:0", "-t", "tok")
