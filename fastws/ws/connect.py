@@ -53,6 +53,7 @@ from fastws.ws.limits import (
     Limits,
     MaxQueue,
     Options,
+    names_of,
     plain_limits,
     water_marks,
 )
@@ -356,7 +357,7 @@ def connect(
         options=Options(**plain_limits(limits)),
         dialing={**dialing, "proxy": proxy, "timeout": timeout},
         origin=origin,
-        subprotocols=tuple(subprotocols or ()),
+        subprotocols=names_of(subprotocols),
         headers=headers,
         deflate=Deflate.parse(compression),
         max_queue=water_marks(max_queue),

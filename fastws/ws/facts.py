@@ -75,7 +75,7 @@ class Facts:
     @property
     def local_address(self) -> Any:
         """Ours; ``None`` once the connection is gone."""
-        transport = self._ws.transport
+        transport = self.transport
         return None if transport is None else transport.get_extra_info("sockname")
 
     @property

@@ -1,5 +1,6 @@
 """The limits of one WebSocket."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict
 
@@ -73,6 +74,17 @@ def water_marks(max_queue: MaxQueue) -> tuple[int, int]:
     if not 0 <= low <= high:
         raise ValueError("max_queue: need 0 <= low <= high")
     return high, low
+
+
+def names_of(subprotocols: Sequence[str] | None) -> tuple[str, ...]:
+    """Several subprotocols.
+
+    Raises:
+        TypeError: it is one name, whose letters nobody means.
+    """
+    if isinstance(subprotocols, str):
+        raise TypeError("subprotocols must be a list of names, not a text")
+    return tuple(subprotocols or ())
 
 
 def plain_limits(limits: dict[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,7 @@ import logging
 import os
 import socket
 import ssl as tls
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import Any, Self, TypeAlias, Unpack
 
 from fastws._consts import CLOSE_GOING_AWAY, CLOSE_INTERNAL_ERROR
@@ -39,6 +33,7 @@ from fastws.ws.limits import (
     NO_LIMIT,
     Limits,
     MaxQueue,
+    names_of,
     plain_limits,
     water_marks,
 )
@@ -94,6 +89,12 @@ class ServerConnection(Connection):
         status = http.HTTPStatus(status)
         fields = [("Content-Type", "text/plain; charset=utf-8")]
         return response_of(status, status.phrase, fields, text.encode())
+
+    @property
+    def transport(self) -> Any:
+        """The asyncio transport, ``None`` after it: for ``get_extra_info``."""
+        opening = self._opening
+        return super().transport if opening is None else opening.transport
 
     @property
     def remote_address(self) -> Any:
@@ -476,7 +477,7 @@ def serve(
     )
     below: dict[str, Any] = {
         **plain_limits(dict(options)),
-        "subprotocols": tuple(subprotocols or ()),
+        "subprotocols": names_of(subprotocols),
         "open_timeout": NO_LIMIT if open_timeout is None else open_timeout,
     }
     listen = address_of(host if sock is None else sock, port)

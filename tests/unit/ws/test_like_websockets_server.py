@@ -58,6 +58,8 @@ def test_process_response_sees_the_101(loop_name: str, waits: bool, how: str) ->
     def now(ws: ServerConnection, request: Request, response: Response) -> Any:
         assert ws.state is State.CONNECTING
         assert ws.request == request
+        assert ws.transport.get_extra_info("peername") == ws.remote_address
+        assert ws.local_address == ws.transport.get_extra_info("sockname") is not None
         assert response.status_code == 101
         assert response.headers["Sec-WebSocket-Protocol"] == "chat"
         if how == "change":
@@ -478,6 +480,13 @@ def test_reject_wrong_uses_of_basic_auth() -> None:
         basic_auth(credentials=5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="realm"):
         basic_auth(realm="a\nb", credentials=("a", "b"))
+
+
+def test_reject_a_name_in_place_of_names() -> None:
+    with pytest.raises(TypeError, match="list of names"):
+        serve(echo, "127.0.0.1", 0, subprotocols="chat")
+    with pytest.raises(TypeError, match="list of names"):
+        connect("ws://127.0.0.1:1/", subprotocols="chat")
 
 
 def test_names_of_websockets_are_public() -> None:
