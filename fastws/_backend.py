@@ -9,7 +9,7 @@ import os
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Literal
 
-from fastws import _copyloop_py, _messages_py, _speedups_py
+from fastws import _copyloop_py, _messages_py, _speedups_py, _unpack_py
 from fastws._consts import FrameHeader, Side
 
 try:
@@ -32,6 +32,7 @@ __all__ = (
     "MessagePool",
     "Scratch",
     "Side",
+    "Unpacker",
     "Utf8Validator",
     "apply_mask",
     "decode_header",
@@ -50,6 +51,7 @@ _pure.CopyEnd = _copyloop_py.CopyEnd  # type: ignore[attr-defined]
 _pure.Scratch = _copyloop_py.Scratch  # type: ignore[attr-defined]
 _pure.MessageEnd = _messages_py.MessageEnd  # type: ignore[attr-defined]
 _pure.MessagePool = _messages_py.MessagePool  # type: ignore[attr-defined]
+_pure.Unpacker = _unpack_py.Unpacker  # type: ignore[attr-defined]
 
 
 def load(name: BackendName) -> ModuleType:
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
         encode_frame,
         write_header,
     )
+    from fastws._unpack_py import Unpacker
 else:
     _twin = load(BACKEND)
     BinaryMut = _twin.BinaryMut
@@ -109,6 +112,7 @@ else:
     MessageEnd = _twin.MessageEnd
     MessagePool = _twin.MessagePool
     Scratch = _twin.Scratch
+    Unpacker = _twin.Unpacker
     Utf8Validator = _twin.Utf8Validator
     apply_mask = _twin.apply_mask
     decode_header = _twin.decode_header

@@ -323,3 +323,17 @@ cdef class MessageEnd:
         Py_ssize_t cn,
     ) except -1
     cdef int flush_out(self) except -1
+
+
+cdef class Unpacker:
+    cdef object new
+    cdef object error
+    cdef object inflate  # the stream, None between those that are forgotten
+    cdef object call  # its method
+    cdef bytes end
+    cdef int wbits
+    cdef bint forgets
+    cdef bint is_inside  # a message has begun to arrive
+    cdef object fresh(self)
+    cdef object ended(self, chunk)
+    cdef bytes go_on(self, bytes out, Py_ssize_t asked, bint final, Py_ssize_t limit)

@@ -844,3 +844,4 @@ cdef class BinaryMut:
 
 include "_copyloop.pxi"
 include "_messages.pxi"
+include "_unpack.pxi"

@@ -29,6 +29,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "_packets_py",
             "_copyloop_py",
             "_messages_py",
+            "_unpack_py",
         ]
     },
     {"_backend": ["_backend"]},

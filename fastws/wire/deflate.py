@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fastws._consts import CLOSE_INVALID_PAYLOAD, CLOSE_TOO_BIG
+from fastws._backend import Unpacker
 from fastws.exceptions import NegotiationError, RemoteProtocolError
 from fastws.typing import BytesLike
 from fastws.wire.head import TCHAR
@@ -17,11 +17,6 @@ from fastws.wire.head import TCHAR
 NAME = "permessage-deflate"
 WINDOW_BITS = 12  # by default, of what we compress: 32 KiB of memory with MEM_LEVEL
 MEM_LEVEL = 5
-STEP = 1024 * 1024  # bytes of output until the limit is looked at again
-
-_TAIL = b"\x00\x00\xff\xff"  # RFC 7692 section 7.2.1: cut off every message
-_LAST = b"\x03\x00"  # an empty block that ends the stream
-_MAX_STREAMS = 256  # that may end in one chunk; each costs a new decompressor
 _MAX_IDLE = 8  # compressors without memory that are kept for each set of parameters
 
 # Possessive, so that no field takes more than linear time.
@@ -306,17 +301,18 @@ class Codec:
         in_forgets: each message we receive does.
         level: of zlib.
         mem_level: of zlib.
+
+    Attributes:
+        decompress: unpacks the next bytes of a message, see ``Unpacker.decompress``.
     """
 
     __slots__ = (
         "_deflate",
-        "_end",
         "_flush",
         "_idle",
-        "_in_wbits",
-        "_inflate",
-        "_is_inside",
+        "_in_bits",
         "_out_bits",
+        "decompress",
         "in_forgets",
         "level",
         "mem_level",
@@ -336,26 +332,25 @@ class Codec:
         # zlib makes no raw stream with 8 bits. With 9 its distances end at 250
         # (MAX_DIST: the window less MIN_LOOKAHEAD), and 256 are allowed.
         self._out_bits = max(out_bits, 9)
-        self._in_wbits = -in_bits
+        self._in_bits = in_bits
         self.out_forgets = out_forgets
         self.in_forgets = in_forgets
         self.level = level
         self.mem_level = mem_level
         # A full flush forgets as a new compressor would, and costs less.
         self._flush = zlib.Z_FULL_FLUSH if out_forgets else zlib.Z_SYNC_FLUSH
-        self._end = _TAIL + _LAST if in_forgets else _TAIL
         self._deflate: Any = None
-        self._inflate: Any = None
         self._idle: list[Any] | None = None
         if out_forgets:
             key = (level, self._out_bits, mem_level)
             self._idle = _idle.setdefault(key, [])
-        self._is_inside = False  # a message has begun to arrive
+        unpacker = Unpacker(zlib.decompressobj, zlib.error, -in_bits, in_forgets)
+        self.decompress = unpacker.decompress
 
     def __repr__(self) -> str:
         out = "forgets" if self.out_forgets else "remembers"
         into = "forgets" if self.in_forgets else "remembers"
-        return f"<Codec out: {out} 2^{self._out_bits}, in: {into} 2^{-self._in_wbits}>"
+        return f"<Codec out: {out} 2^{self._out_bits}, in: {into} 2^{self._in_bits}>"
 
     def compress(self, data: BytesLike, final: bool) -> bytes:
         """Return the payload of the next frame (RFC 7692 section 7.2.1).
@@ -373,8 +368,8 @@ class Codec:
         if not final:
             flushed: bytes = head + deflate.flush(zlib.Z_SYNC_FLUSH)
             return flushed
-        # Both end with _TAIL, also when there is nothing new: zlib says so after each
-        # call of compress().
+        # Both end with an empty block, also when there is nothing new: zlib says so
+        # after each call of compress().
         tail: bytes = deflate.flush(self._flush)
         if self._idle is not None:
             self._deflate = None
@@ -391,85 +386,3 @@ class Codec:
         return zlib.compressobj(
             self.level, zlib.DEFLATED, -self._out_bits, self.mem_level
         )
-
-    def decompress(self, chunk: BytesLike, final: bool, max_size: int) -> bytes:
-        """Return what ``chunk`` unpacks to (RFC 7692 section 7.2.2).
-
-        Memory is taken step by step: a message that unpacks to more than it may costs
-        its limit and 2 MiB at most.
-
-        Args:
-            chunk: the next bytes of a message, cut anywhere; viewed during the call.
-            final: the message ends here.
-            max_size: bytes that this message may still have, from 0.
-
-        Raises:
-            RemoteProtocolError: 1009 for more than ``max_size`` bytes, 1007 for what
-                is not DEFLATE.
-        """
-        if not chunk and not self._is_inside:
-            if final:
-                raise _invalid("an empty payload")  # section 7.2.3.6: one byte
-            return b""
-        inflate = self._inflate
-        if inflate is None:
-            inflate = self._inflate = zlib.decompressobj(self._in_wbits)
-        if not final:
-            self._is_inside = True
-            data = chunk
-        else:
-            self._is_inside = False
-            end = self._end
-            data = chunk + end if type(chunk) is bytes else b"".join((chunk, end))
-        asked = max_size + 1 if max_size < STEP else STEP
-        try:
-            out: bytes = inflate.decompress(data, asked)
-            if len(out) < asked and not inflate.eof:
-                if final and self.in_forgets:
-                    raise _invalid("the last block is not complete")
-                return out
-            if len(out) == asked or inflate.unused_data:
-                out = self._go_on(inflate, out, asked, final, max_size)
-                inflate = self._inflate
-        except zlib.error as error:
-            raise _invalid(str(error)) from None
-        if inflate.eof:  # by _LAST, or because the peer ended its stream
-            self._inflate = None
-            self._is_inside = False
-        elif final and self.in_forgets:
-            raise _invalid("the last block is not complete")
-        return out
-
-    def _go_on(
-        self, inflate: Any, out: bytes, asked: int, final: bool, max_size: int
-    ) -> bytes:
-        """Take further steps, and go over the ends of streams (section 7.2.3.4)."""
-        parts, size, ends = [out], len(out), 0
-        while True:
-            if size > max_size:
-                raise RemoteProtocolError(
-                    "decompressed message is too big", close_code=CLOSE_TOO_BIG
-                )
-            if inflate.eof:
-                data = inflate.unused_data
-                if not data or (final and data == self._end):
-                    break
-                ends += 1
-                if ends > _MAX_STREAMS:
-                    raise _invalid("too many final blocks")
-                inflate = self._inflate = zlib.decompressobj(self._in_wbits)
-            elif len(out) == asked:
-                data = inflate.unconsumed_tail
-            else:
-                break
-            asked = min(max_size - size + 1, STEP)
-            out = inflate.decompress(data, asked)
-            parts.append(out)
-            size += len(out)
-        return b"".join(parts) if len(parts) > 1 else out
-
-
-def _invalid(reason: str) -> RemoteProtocolError:
-    return RemoteProtocolError(
-        f"compressed message is invalid: {reason}", close_code=CLOSE_INVALID_PAYLOAD
-    )

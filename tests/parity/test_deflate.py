@@ -55,7 +55,7 @@ def sent_by_a_peer(line: Line, forgets: bool, messages: Any) -> bytes:
     return data
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     messages=MESSAGES,
     cuts=st.lists(st.integers(1, 5000), min_size=1, max_size=10),
