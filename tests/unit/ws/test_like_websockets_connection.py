@@ -17,7 +17,9 @@ from fastws.exceptions import (
 from fastws.wire.frames import Close
 from fastws.ws.connect import connect
 from fastws.ws.facts import State
+from fastws.ws.serve import ServerConnection
 from tests.support.coroutines import pair, peer_of, serving, stay
+from tests.support.handlers import raw_client
 from tests.support.peers import BINARY, CLOSE, PING, PONG, TEXT, Frame, WsPeer
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.timing import LONG, UNIT
@@ -270,12 +272,20 @@ def test_the_keepalive_measures_latency(loop_name: str) -> None:
 @both_loops
 def test_a_peer_that_does_not_answer_pings_is_cut(loop_name: str) -> None:
     async def main() -> None:
-        limits = {"ping_interval": UNIT / 2, "ping_timeout": UNIT / 2}
-        async with peer_of(**limits) as (peer, ws):
+        errors: list[ConnectionClosedError] = []
+
+        async def handler(ws: ServerConnection) -> None:
             with pytest.raises(ConnectionClosedError) as caught:
                 await ws.recv()
-            assert caught.value.sent == Close(1011, "keepalive ping timeout")
+            errors.append(caught.value)
+
+        limits = {"ping_interval": UNIT / 2, "ping_timeout": UNIT / 2}
+        async with serving(handler, **limits) as (server, _):
+            peer = await raw_client(server.sockets[0].getsockname()[1])
+            await eventually(lambda: errors)
+            assert errors[0].sent == Close(1011, "keepalive ping timeout")
             assert (await peer.read_frame()).opcode == PING
+            peer.wire.close()
 
     run_on(loop_name, main())
 
