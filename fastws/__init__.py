@@ -54,7 +54,12 @@ if TYPE_CHECKING:
     from fastws.wire.frames import Close, CloseCode
     from fastws.ws.basic_auth import basic_auth
     from fastws.ws.broadcast import broadcast
-    from fastws.ws.connect import ClientConnection, connect, unix_connect
+    from fastws.ws.connect import (
+        ClientConnection,
+        connect,
+        process_exception,
+        unix_connect,
+    )
     from fastws.ws.connection import Connection
     from fastws.ws.facts import State
     from fastws.ws.forward import forward
@@ -115,7 +120,12 @@ _HOMES = {
     "fastws.wire.frames": ("Close", "CloseCode"),
     "fastws.ws.basic_auth": ("basic_auth",),
     "fastws.ws.broadcast": ("broadcast",),
-    "fastws.ws.connect": ("ClientConnection", "connect", "unix_connect"),
+    "fastws.ws.connect": (
+        "ClientConnection",
+        "connect",
+        "process_exception",
+        "unix_connect",
+    ),
     "fastws.ws.connection": ("Connection",),
     "fastws.ws.facts": ("State",),
     "fastws.ws.heads": ("Headers", "Request", "Response"),
@@ -196,6 +206,7 @@ __all__ = [
     "open_stream",
     "open_transport",
     "open_websocket",
+    "process_exception",
     "serve",
     "serve_callbacks",
     "serve_streams",

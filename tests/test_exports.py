@@ -75,6 +75,7 @@ PUBLIC = {
     "open_stream",
     "open_transport",
     "open_websocket",
+    "process_exception",
     "serve",
     "serve_callbacks",
     "serve_streams",
