@@ -36,7 +36,8 @@ class PooledDatagrams:
     Attributes:
         done: set when none can be sent any more: why, empty if in order.
         dropped: datagrams lost for want of room, too large, or without an address.
-        denied: always 0 here, as is ``reason``: rules are checked elsewhere.
+        denied: 0: no rules are asked here.
+        reason: of a rule; empty.
         received: datagrams handed over.
         sent: datagrams written.
         bytes_in: payload of the received ones.
