@@ -98,6 +98,7 @@ class RustProxyServer:
         port: that it listens on.
         conns: every WebSocket so far.
         delays: seconds before the n-th 101 from now on, taken from the front.
+        held: handshakes that wait for :meth:`let_go`.
         decide: what becomes of a Connect.
         refused: upgrades that got no answer.
     """
@@ -112,6 +113,9 @@ class RustProxyServer:
         self.port = 0
         self.conns: list[Conn] = []
         self.delays: list[float] = []
+        self.held = 0
+        self._gate = asyncio.Event()
+        self._gate.set()
         self.decide: Decide = lambda conn, number: "serve"
         self.refused = 0
         self._tls = tls
@@ -162,6 +166,14 @@ class RustProxyServer:
         """End one connection."""
         how = conn.reset if reset else conn.writer.close
         self._loop.call_soon_threadsafe(how)
+
+    def hold(self) -> None:
+        """Answer no upgrade before :meth:`let_go`."""
+        self._loop.call_soon_threadsafe(self._gate.clear)
+
+    def let_go(self) -> None:
+        """Answer those that wait."""
+        self._loop.call_soon_threadsafe(self._gate.set)
 
     def kill(self, *, reset: bool = False) -> None:
         """Stop listening and end every connection, as a killed process does."""
@@ -221,6 +233,9 @@ class RustProxyServer:
                 return
             if self.delays:
                 await asyncio.sleep(self.delays.pop(0))
+            self.held += 1
+            await self._gate.wait()
+            self.held -= 1
             accept = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()
             writer.write(
                 "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n"
