@@ -210,6 +210,8 @@ class Connection(Facts):
 
     async def _next_part(self, parts: Incoming, decode: bool | None) -> Data:
         try:
+            if not parts.has_parts and self._ws.failure is not None:
+                self._ws.fail_now()
             if not parts.has_parts and (
                 self._gone.is_set() or not await parts.wait(self._loop)
             ):
@@ -218,7 +220,8 @@ class Connection(Facts):
         except UnicodeDecodeError as exc:
             raise await self._refuse(exc) from exc
         finally:
-            if parts.is_complete or self._gone.is_set() or not parts.is_begun:
+            is_lost = self._gone.is_set() and not parts.has_parts
+            if parts.is_complete or is_lost or not parts.is_begun:
                 parts.end()
                 self._getter = None
             if parts.may_read_on(self._low) and not (

@@ -41,7 +41,7 @@ def wrong_hook(ws: fastws.ServerConnection) -> None:
 fastws.serve(no_coroutine, "127.0.0.1", 0)  # wrong
 fastws.serve(handler, "127.0.0.1", "0")  # wrong
 fastws.serve(handler, "127.0.0.1", 0, process_request=wrong_hook)  # wrong
-fastws.serve(handler, "127.0.0.1", 0, compresion="deflate")  # wrong
+fastws.serve(handler, "127.0.0.1", 0, compress="deflate")  # wrong
 fastws.broadcast([], ["a"])  # wrong
 fastws.basic_auth(credentials="user:password")  # wrong
 fastws.FrameDecoder("server")  # wrong

@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
-from fastws.exceptions import ConcurrencyError, ConnectionClosedError
+from fastws.exceptions import (
+    ConcurrencyError,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+)
 from tests.support.coroutines import pair, peer_of
 from tests.support.peers import BINARY, TEXT
 from tests.support.servers import both_loops, eventually, run_on
-from tests.support.timing import LONG
+from tests.support.timing import LONG, SHORT
 
 
 async def joined(parts: AsyncIterator[Any], empty: Any) -> Any:
@@ -164,6 +168,48 @@ def test_parts_of_a_lost_connection_raise(loop_name: str) -> None:
             for call in (lambda: task, lambda: anext(ws.recv_streaming()), ws.recv):
                 with pytest.raises(ConnectionClosedError):
                     await call()
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_what_came_before_the_close_is_received(loop_name: str) -> None:
+    async def main() -> None:
+        async with peer_of() as (peer, ws):
+            parts = ws.recv_streaming()
+            for payload in (b"a", b"b", b"c"):
+                await peer.send_frame(0 if payload != b"a" else TEXT, payload, False)
+                if payload == b"a":
+                    assert await anext(parts) == "a"
+            await peer.send_frame(0, b"d")
+            await peer.send_close()
+            await peer.next_frame()
+            await peer.wire.finish()
+            await ws.wait_closed()
+            assert await anext(parts) == "b"  # and left here
+            with pytest.raises(ConcurrencyError):
+                await ws.recv()
+            rest = await joined(ws.recv_streaming(), "")
+            assert rest == "cd"
+            for call in (ws.recv, lambda: anext(ws.recv_streaming())):
+                with pytest.raises(ConnectionClosedOK):
+                    await call()
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_a_mistake_of_the_peer_ends_the_wait_for_parts(loop_name: str) -> None:
+    async def main() -> None:
+        async with peer_of() as (peer, ws):
+            await peer.send_raw(peer.encode(TEXT, b"a") + peer.encode(3, b""))
+            async with asyncio.timeout(SHORT):  # less than the Close would wait
+                assert [part async for part in ws.recv_streaming()] == ["a"]
+                task = asyncio.ensure_future(anext(ws.recv_streaming()))
+                assert (await peer.next_frame()).code == 1002
+                await peer.wire.finish()
+                with pytest.raises(ConnectionClosedError):
+                    await task
 
     run_on(loop_name, main())
 
