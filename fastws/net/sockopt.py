@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -177,6 +177,18 @@ def reset(transport: Any) -> None:
         except (OSError, ValueError):
             pass  # closed already; uvloop's view of it has no descriptor
     transport.abort()
+
+
+def arm_reset(sock: socket.socket) -> Callable[[], None]:
+    """Make whoever closes ``sock`` reset it; the call that is returned undoes that.
+
+    Other than TCP sockets have no reset, and stay as they are.
+    """
+    if sock.family not in _IP_FAMILIES:
+        return lambda: None
+    before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_RESET))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    return lambda: sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, before)
 
 
 def poll_dead(fd: int) -> Death | None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, Unpack
 
 from fastws.exceptions import ConcurrencyError
-from fastws.net.copy import CopyResult
+from fastws.net import sockopt
+from fastws.net.copy import CopyResult, is_uvloop
 from fastws.net.copy import copy_bidirectional as pump
 from fastws.net.dial import open_stream
 from fastws.net.stream import ByteStream, Hold, Kind, kind_of
@@ -99,10 +100,13 @@ async def copy_bidirectional(
 
     Raises:
         TypeError: one of them is none of these; nothing was touched.
+        ValueError: they are the same, or a limit makes no sense; likewise.
         ConcurrencyError: a task reads from one of them; nothing was touched.
         asyncio.CancelledError: both were reset.
     """
     options = stream_options(**limits)
+    if a is b:
+        raise ValueError("a stream cannot be joined with itself")
     takes = [_taker(a), _taker(b)]
     taken: list[Taken] = []
     try:
@@ -115,7 +119,9 @@ async def copy_bidirectional(
         )
     except BaseException:
         for end in taken:
-            end.stream.transport.abort()
+            sockopt.reset(end.stream.transport)
+        for unused in (a, b)[len(taken) :]:
+            _discard(unused)
         raise
     finally:
         for end in taken:
@@ -148,9 +154,29 @@ def _taker(end: Any) -> Callable[[], Any]:
     return lambda: _take_transport(end, reader)
 
 
+def _discard(end: Any) -> None:
+    """Reset what was not taken yet."""
+    if isinstance(end, socket.socket):
+        if end.fileno() >= 0:
+            sockopt.arm_reset(end)
+            end.close()
+    else:
+        transport = end[1].transport if isinstance(end, tuple) else end
+        sockopt.reset(transport.transport if isinstance(end, Stream) else transport)
+
+
 async def _take_socket(sock: socket.socket) -> Taken:
+    loop = asyncio.get_running_loop()
     sock.setblocking(False)
-    return Taken(await open_stream(asyncio.get_running_loop(), sock), None)
+    disarm = sockopt.arm_reset(sock)
+    try:
+        stream = await open_stream(loop, sock)
+    except BaseException:
+        if is_uvloop(loop):
+            sock.detach()  # the loop has closed it, and the number may be another's
+        raise
+    disarm()
+    return Taken(stream, None)
 
 
 async def _take_transport(transport: Any, reader: Any) -> Taken:

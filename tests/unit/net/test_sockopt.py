@@ -285,3 +285,27 @@ print(raise_nofile_limit())
         timeout=LONG,
     )
     assert out.stdout.split() == ["128", "128", "128", "128"]
+
+
+@pytest.mark.parametrize("disarms", [False, True])
+def test_armed_socket_resets_until_it_is_disarmed(tcp: Pair, disarms: bool) -> None:
+    ours, theirs = tcp
+    theirs.settimeout(SHORT)
+    disarm = sockopt.arm_reset(ours)
+    if disarms:
+        disarm()
+        ours.close()
+        assert theirs.recv(1) == b""
+    else:
+        ours.close()
+        with pytest.raises(ConnectionResetError):
+            theirs.recv(1)
+
+
+@unix_only
+def test_arming_a_unix_socket_does_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sockopt.arm_reset(ours)()
+        ours.close()
+        assert theirs.recv(1) == b""

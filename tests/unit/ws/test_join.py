@@ -275,7 +275,7 @@ def test_cancelled_at_every_turn(loop_name: str, kind: str) -> None:
 
     async def main() -> None:
         for turns in range(6):
-            async with KINDS[kind]() as (a, x), a_socket() as (b, _):
+            async with KINDS[kind]() as (a, x), a_socket() as (b, y):
                 copying = asyncio.create_task(copy_bidirectional(a, b, **FAST))
                 for _turn in range(turns):
                     await asyncio.sleep(0)
@@ -286,6 +286,7 @@ def test_cancelled_at_every_turn(loop_name: str, kind: str) -> None:
                     taken = a if isinstance(a, tuple) else (a,)
                     getattr(taken[-1], "abort", taken[-1].close)()
                     continue
+                assert await y.read_end() == (b"", "reset")
                 with contextlib.suppress(ConnectionError, EOFError):
                     assert (await x.read_end())[1] in ("reset", "cut", "eof")
 
@@ -346,6 +347,8 @@ def test_reject_what_is_no_stream(loop_name: str) -> None:
             await asyncio.sleep(0)
             with pytest.raises(ConcurrencyError):
                 await copy_bidirectional(near, pair)
+            with pytest.raises(ValueError, match="with itself"):
+                await copy_bidirectional(near, near)
             await peer.send(b"x")
             assert await reading == b"x"
             far.send(b"y")
