@@ -11,14 +11,17 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Self
 
-from fastws.exceptions import ConnectionClosed
+from fastws.exceptions import ConnectionClosed, StreamReset
 from fastws.net.memory import MemoryTransport, memory_pair
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.ws.connect import ClientConnection, Connect, connect
 from fastws.ws.connection import Connection
+from fastws.ws.open_stream import open_stream
 from fastws.ws.serve import Server, ServerConnection, serve
+from fastws.ws.serve_streams import serve_streams
+from fastws.ws.stream import Stream
 
-__all__ = ["Link", "MemoryServer", "link_of", "pair", "serving"]
+__all__ = ["Link", "MemoryServer", "link_of", "pair", "serving", "serving_stream"]
 
 HOST = "testserver"
 """What the Host field of the clients says."""
@@ -44,9 +47,8 @@ class MemoryServer:
         self, handler: Callable[[ServerConnection], Awaitable[None]], **options: Any
     ) -> None:
         self.server: Server = None  # type: ignore[assignment]
-        self._handler = handler
+        self._watched = _Watched(handler)
         self._options = options
-        self._failures: list[Exception] = []
 
     def connect(self, path: str = "/", **options: Any) -> Connect:
         """What :func:`fastws.connect` returns: ``async with`` it, or ``await`` it.
@@ -59,21 +61,33 @@ class MemoryServer:
         way._dialer = _MemoryDialer(self.server)  # type: ignore[assignment]
         return way
 
-    async def _run(self, connection: ServerConnection) -> None:
+    async def __aenter__(self) -> Self:
+        self.server = await serve(self._watched, (), **self._options)
+        return self
+
+    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
+        await self.server.__aexit__(kind, exc, traceback)
+        self._watched.check(exc)
+
+
+class _Watched:
+    """A handler whose exception a test is to see."""
+
+    def __init__(self, handler: Callable[[Any], Awaitable[object]]) -> None:
+        self._handler = handler
+        self._failures: list[Exception] = []
+
+    async def __call__(self, end: Any) -> None:
         try:
-            await self._handler(connection)
-        except ConnectionClosed:
+            await self._handler(end)
+        except (ConnectionClosed, StreamReset):  # its peer has left
             raise
         except Exception as exc:
             self._failures.append(exc)
             raise
 
-    async def __aenter__(self) -> Self:
-        self.server = await serve(self._run, (), **self._options)
-        return self
-
-    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
-        await self.server.__aexit__(kind, exc, traceback)
+    def check(self, exc: object) -> None:
+        """Raise what the handler raised, unless the test itself is stopped."""
         if self._failures and (exc is None or isinstance(exc, Exception)):
             raise self._failures[0]
 
@@ -158,6 +172,42 @@ async def serving(
             yield connection
         finally:
             _resume(connection)
+
+
+@contextlib.asynccontextmanager
+async def serving_stream(
+    handler: Callable[[Stream], Awaitable[object]],
+    path: str = "/",
+    *,
+    client: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    **both: Any,
+) -> AsyncIterator[Stream]:
+    """Run a handler of byte streams: ``async with serving_stream(handler) as stream``.
+
+    As :func:`serving`, with :func:`fastws.open_stream` and
+    :func:`fastws.serve_streams`; :func:`link_of` knows connections only.
+
+    Args:
+        handler: as for ``fastws.serve_streams``.
+        path: path and query of the client's request.
+        client: further arguments of ``fastws.open_stream``.
+        server: further arguments of ``fastws.serve_streams``.
+        both: arguments of either.
+    """
+    watched = _Watched(handler)
+    try:
+        async with serve_streams(watched, (), **both, **(server or {})) as running:
+            opening = open_stream(
+                f"ws://{HOST}{path}", proxy=None, **both, **(client or {})
+            )
+            opening._way._dialer = _MemoryDialer(running)  # type: ignore[assignment]
+            async with opening as stream:
+                yield stream
+    except BaseException as exc:
+        watched.check(exc)
+        raise
+    watched.check(None)
 
 
 class Link:

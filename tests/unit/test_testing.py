@@ -13,7 +13,7 @@ from fastws.exceptions import (
     InvalidStatus,
     PayloadTooBig,
 )
-from fastws.testing import MemoryServer, link_of, pair, serving
+from fastws.testing import MemoryServer, link_of, pair, serving, serving_stream
 from fastws.wire.frames import Close
 from fastws.ws.facts import State
 from fastws.ws.serve import ServerConnection
@@ -272,6 +272,57 @@ def test_reconnecting_client_comes_back_after_a_drop(loop_name: str) -> None:
                 link_of(ws).drop()
                 with pytest.raises(ConnectionClosedError):
                     await ws.recv()
+
+    run_on(loop_name, main())
+
+
+@both_loops
+@pytest.mark.parametrize("announce", [True, False])
+def test_stream_handler_runs_in_memory(loop_name: str, announce: bool) -> None:
+    async def count(stream: fastws.Stream) -> None:
+        data = await stream.read()
+        stream.write(b"%d" % len(data))
+
+    async def main() -> None:
+        options = {"client": {"announce": announce, "linger": SHORT}}
+        async with serving_stream(count, **options) as stream:
+            stream.write(bytes(3_000_000))
+            if announce:
+                stream.write_eof()
+                assert await stream.read() == b"3000000"
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_exception_of_a_stream_handler_fails_the_test(loop_name: str) -> None:
+    async def fail(stream: fastws.Stream) -> None:
+        await stream.readexactly(2)
+        raise LookupError("of the handler")
+
+    async def main() -> None:
+        with pytest.raises(LookupError, match="of the handler"):
+            async with serving_stream(fail) as stream:
+                stream.write(b"go")
+                with pytest.raises(fastws.StreamReset):
+                    await stream.read()
+        with pytest.raises(LookupError) as raised:
+            async with serving_stream(fail) as stream:
+                stream.write(b"go")
+                await stream.read()
+        assert isinstance(raised.value.__context__, fastws.StreamReset)
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_stream_handler_whose_client_broke_off_has_not_failed(loop_name: str) -> None:
+    async def read(stream: fastws.Stream) -> None:
+        await stream.read()
+
+    async def main() -> None:
+        async with serving_stream(read) as stream:
+            stream.abort()
 
     run_on(loop_name, main())
 
