@@ -38,16 +38,23 @@ def test_stream_to_wts(loop_name: str, tls: bool) -> None:
         run_on(loop_name, main())
 
 
+def read_and_reset(sock: Any) -> None:
+    """Break off after the first byte: by then both ends know each other."""
+    assert sock.recv(1) == b"x"
+    reset(sock)
+
+
 @both_loops
 def test_reset_of_the_target_reaches_the_stream(loop_name: str) -> None:
     async def main() -> None:
         stream = await fastws.open_stream(far.url)
+        stream.write(b"x")
         with pytest.raises(fastws.StreamReset, match="reset by peer"):
             await stream.read()
         with pytest.raises(fastws.StreamReset):
             await stream.wait_closed()
 
-    with Service(reset) as service, wts(service.port) as far:
+    with Service(read_and_reset) as service, wts(service.port) as far:
         run_on(loop_name, main())
 
 
