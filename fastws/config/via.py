@@ -3,6 +3,8 @@
 import re
 from typing import Any, TypeAlias
 
+from msgspec.structs import force_setattr
+
 from fastws.config import fields as f
 from fastws.config.checks import (
     check_loop,
@@ -70,9 +72,8 @@ def check_via(spec: Any, defaults: dict[str, Any]) -> None:
     """
     _parse(spec)
     via = spec.via
-    for name in ("via", "proxy_ca"):
-        if name == "proxy_ca" and getattr(via, "scheme", "") != "https":
-            refuse(spec, (name,), "only means something with an https:// --via")
+    if getattr(via, "scheme", "") != "https":
+        refuse(spec, ("proxy_ca",), "only means something with an https:// --via")
     if not isinstance(via, WsUrl):
         if via is not None and not via.is_off:
             check_loop(spec.listen, via.address)
@@ -98,14 +99,13 @@ def dial_address(spec: Any) -> tuple[str, int]:
 
 
 def _parse(spec: Any) -> None:
-    is_websocket = isinstance(spec.via, str) and re.match(r"\s*wss?:", spec.via, re.I)
-    if spec.via is not None and not isinstance(spec.via, WsUrl):
-        if is_websocket:
-            try:
-                parse_via(spec.via)
-            except ValueError as error:
-                raise ConfigError("via", str(error)) from None
-        parse_field(spec, "via", WsUrl if is_websocket else ProxyUrl)
+    if isinstance(spec.via, str):
+        try:
+            force_setattr(spec, "via", parse_via(spec.via))
+        except ValueError as error:
+            raise ConfigError("via", str(error)) from None
+    elif not isinstance(spec.via, ProxyUrl | WsUrl | None):
+        raise ConfigError("via", "must be text, ProxyUrl or WsUrl")
     if spec.connect_to is not None:
         parse_field(spec, "connect_to", ConnectTo)
     check_text(spec, "via_token", f.parse_bearer)
