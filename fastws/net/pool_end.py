@@ -450,7 +450,8 @@ class PooledStream(AttachedStream):
 
     def discard(self) -> None:
         """See :class:`fastws.net.stream.AttachedStream`."""
-        self._end.send_reset("given up")
+        if self._end.track.stream == self._number:
+            self._end.send_reset("given up")
 
 
 def pool_end(

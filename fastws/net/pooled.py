@@ -181,20 +181,37 @@ class PooledSocket:
         return status
 
     async def _answered(self, timeout: float) -> Status:
-        """Wait for what became of what was asked for."""
-        end = self.end
-        self._answer = self.loop.create_future()
+        """Wait for what became of what was asked for.
+
+        The answer wakes us in a later turn of the loop: by then the stream may be
+        over, and the connection somebody else's.
+        """
+        number = self.end.track.stream
+        answer: asyncio.Future[Status] = self.loop.create_future()
+        self._answer = answer
         try:
             async with asyncio.timeout(timeout):
-                return await self._answer
+                status = await answer
         except TimeoutError:
-            end.send_reset("no answer in time")
+            self._break_off(number, "no answer in time")
             return Status.TIMED_OUT
         except asyncio.CancelledError:
-            end.send_reset("given up")
+            self._break_off(number, "given up")
             raise
         finally:
-            self._answer = None
+            if self._answer is answer:
+                self._answer = None
+        if status is Status.CONNECTED and not self._is_at(number):
+            return Status.FAILED
+        return status
+
+    def _is_at(self, number: int) -> bool:
+        track = self.end.track
+        return track.is_open and track.stream == number and not self.reason
+
+    def _break_off(self, number: int, reason: str) -> None:
+        if self._is_at(number):
+            self.end.send_reset(reason)
 
     # -- server ----------------------------------------------------------------------
 
