@@ -39,6 +39,7 @@ _FATES = {
     Fate.REFUSE: _consts.DATA_REFUSE,
 }
 _MAX_REASON = 123  # RFC 6455 section 5.5: a control payload of 125, less the code
+_UNREAD = 64 * 1024  # bytes for a client that says it has read them
 _LAST_WORD = 2  # lingers without a byte after our last packet: a stranger's fault
 
 
@@ -134,6 +135,7 @@ class PoolEnd(PingingEnd):
             self.who = Peer.FASTWS
             self.track = Track(self.side, is_extended=True)
             self._look()
+            self.owner.wake()  # pings begin
         elif text:
             self.protocol_error(fault("text in place of a packet"))
         else:
@@ -159,6 +161,10 @@ class PoolEnd(PingingEnd):
         if isinstance(packet, Datagram):
             self.carrier.arrived(packet)
         elif isinstance(packet, Connect | Associate):
+            if False:
+                self.give_up("protocol error: the last stream's end was not read yet")
+                self.abort()
+                return
             if isinstance(packet, Associate):
                 self.pause()  # nobody could take a datagram yet; data hold themselves
             self._begin()

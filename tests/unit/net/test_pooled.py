@@ -10,6 +10,7 @@ import pytest
 from fastws._consts import Side
 from fastws.exceptions import NoUpstream
 from fastws.net.copy import CopyResult
+from fastws.net.ends import CopyOptions
 from fastws.net.pooled import PooledSocket
 from fastws.net.stream import Kind
 from fastws.net.websocket import Peer
@@ -19,7 +20,7 @@ from tests.support.ends import Spec, every_end, open_end
 from tests.support.peers import BINARY, PING, PONG, TEXT
 from tests.support.pooled import Pooled, pooled
 from tests.support.servers import eventually, run_on
-from tests.support.timing import SHORT
+from tests.support.timing import SHORT, UNIT
 
 STRANGERS = (Spec(Kind.TCP, Side.CLIENT), Spec(Kind.TLS, Side.CLIENT))
 SERVERS = (Spec(Kind.TCP, Side.CLIENT, Peer.FASTWS),)
@@ -144,6 +145,28 @@ def test_server_of_a_fastws_client(loop_name: str, spec: Spec) -> None:
             far.wire.close()
             assert (await ended(task)).reason == "a: reset by peer"
             assert pool.socket.is_idle
+
+    run_on(loop_name, main())
+
+
+@every_end(CLIENTS[0])
+def test_client_that_confirms_late_is_pinged(loop_name: str, spec: Spec) -> None:
+    """Also when the clock was looked at before its first message."""
+
+    async def main() -> None:
+        stream, peer = await open_end(spec, linger=QUICK.linger)
+        options = CopyOptions(linger=QUICK.linger, ping=2 * UNIT)
+        socket = PooledSocket(stream, options)  # type: ignore[arg-type]
+        try:
+            socket.tick(socket.loop.time())
+            assert socket.due == float("inf")
+            await peer.send_frame(TEXT, b"C")
+            await eventually(lambda: socket.due < float("inf"))
+            assert (await peer.read_frame()).opcode == PING
+        finally:
+            socket.abort()
+            peer.wire.reset()
+            await eventually(lambda: socket.end.lost)
 
     run_on(loop_name, main())
 
