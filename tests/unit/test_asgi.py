@@ -257,13 +257,13 @@ def test_the_end_waits_for_a_slow_client_longer_than_linger(
 ) -> None:
     async def main() -> None:
         async with target() as service:
-            async with Asgi(app_of(service, linger=UNIT)) as server:
+            async with Asgi(app_of(service, linger=4 * UNIT)) as server:
                 tcp = await service.accept()
                 await server.accepted()
                 server.takes.clear()
                 await tcp.send(bytes(size))
                 await tcp.finish()
-                await asyncio.sleep(10 * UNIT)
+                await asyncio.sleep(14 * UNIT)
                 server.takes.set()
                 assert await server.data(size) == bytes(size)
                 assert await server.next() == CLOSE_1000
@@ -327,13 +327,13 @@ def test_pings_are_the_business_of_the_server(loop_name: str) -> None:
     async def main() -> None:
         async with target() as service:
             app = app_of(service)
-            times = {"ping": UNIT, "ping_deadline": UNIT}
+            times = {"ping": UNIT, "ping_deadline": 8 * UNIT}
             app._spec = msgspec.structs.replace(app._spec, **times)
             app._start()
             async with Asgi(app) as server:
                 tcp = await service.accept()
                 await server.accepted()
-                await asyncio.sleep(6 * UNIT)
+                await asyncio.sleep(14 * UNIT)
                 assert server.sent.empty()
                 await tcp.send(b"still there")
                 assert await server.next() == sent(b"still there")

@@ -120,6 +120,28 @@ def test_limits_are_those_of_wts(
 
 
 @both_loops
+def test_address_of_a_trusted_front_end_counts_and_is_passed_on(loop_name: str) -> None:
+    async def main() -> None:
+        async with target() as service:
+            app = app_of(
+                service,
+                trust=("192.0.2.1/32",),
+                max_per_ip=1,
+                send_proxy_protocol="v1",
+            )
+            for address in ("198.51.100.1", "198.51.100.2"):
+                scope = scope_of(headers={"x-forwarded-for": address})
+                async with Asgi(app, scope) as server:
+                    tcp = await service.accept()
+                    await server.accepted()
+                    assert await status_of(app, scope) == 503
+                    start = f"PROXY TCP4 {address} 192.0.2.2 ".encode()
+                    assert await tcp.read(len(start)) == start
+
+    run_on(loop_name, main())
+
+
+@both_loops
 @pytest.mark.parametrize(
     ("offered", "wanted", "chosen"),
     [
