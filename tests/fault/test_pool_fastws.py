@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,18 @@ from tests.support.services import (
     connect,
     echo,
     ends_with_reset,
+    odd_chunks,
     pump_through,
+    read_exactly,
     read_to_end,
+    reset,
 )
 from tests.support.timing import LONG, units
 from tests.support.via import once, socks
 
 pytestmark = pytest.mark.e2e
+
+SWITCHED = b"HTTP/1.1 101 OK\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
 
 
 @pytest.fixture
@@ -191,3 +197,68 @@ def test_idle_ones_go_when_their_time_is_over(service: Service) -> None:
         fill(proxy, service.port, 5)
         eventually(lambda: proxy.files() <= before + 1, LONG)  # one is kept in reserve
         once(proxy, service.port)
+
+
+def test_bodies_and_upgrades_of_plain_http(service: Service) -> None:
+    """Both ways, several reads long; then a protocol of its own on the same path."""
+    blob = b"".join(odd_chunks(3 << 20, 12))
+    head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n"
+
+    def answer(sock: Any) -> None:
+        while request := read_head_of(sock):
+            if b"Upgrade" in request:
+                sock.sendall(SWITCHED)
+                echo(sock)
+                return
+            body = read_exactly(sock, len(blob)) if b"POST" in request else blob
+            sock.sendall(head % (b"200 OK", len(body)) + body)
+
+    with Service(answer) as origin, far(0) as server, near(server.port) as proxy:
+        where = f"127.0.0.1:{origin.port}"
+        with connect(proxy.port) as sock:
+            sock.settimeout(LONG)
+            sock.sendall(get(origin.port))
+            read_head_of(sock)
+            assert read_exactly(sock, len(blob)) == blob
+            post = f"POST http://{where}/ HTTP/1.1\r\nHost: {where}\r\n"
+            sock.sendall(f"{post}Content-Length: {len(blob)}\r\n\r\n".encode() + blob)
+            read_head_of(sock)
+            assert read_exactly(sock, len(blob)) == blob
+            fields = ("Connection: Upgrade", "Upgrade: x")
+            sock.sendall(get(origin.port, "127.0.0.1", "/", *fields))
+            assert read_head_of(sock).startswith(b"HTTP/1.1 101")
+            pump_through(sock, 1 << 20, 13)
+        assert origin.accepted == 1
+
+
+def test_who_leaves_in_the_midst_of_a_body_costs_no_connection(
+    service: Service,
+) -> None:
+    """The stream is broken off at both ends, and its WebSocket carries the next one."""
+
+    def endless(sock: Any) -> None:
+        read_head_of(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            sock.sendall(bytes(10_000))
+
+    with Service(endless) as origin, far(0) as server, near(server.port) as proxy:
+        for number in (1, 2, 3):
+            with connect(proxy.port) as sock:
+                sock.sendall(get(origin.port))
+                read_exactly(sock, 1 << 20)
+                reset(sock)
+            eventually(lambda seen=number: server.count("reset by peer") == seen)
+            once(proxy, service.port)  # perhaps before the other one is back
+    proxy.wait_for(r"pool of .*: [12] opened \(0 failed\)", start=0)
+
+
+def read_head_of(sock: Any) -> bytes:
+    """A head, with the empty line; nothing at the end."""
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        byte = sock.recv(1)
+        if not byte:
+            return b""
+        data += byte
+    return data
