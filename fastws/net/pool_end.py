@@ -161,7 +161,7 @@ class PoolEnd(PingingEnd):
         if isinstance(packet, Datagram):
             self.carrier.arrived(packet)
         elif isinstance(packet, Connect | Associate):
-            if False:
+            if self.transport.get_write_buffer_size() > _UNREAD:
                 self.give_up("protocol error: the last stream's end was not read yet")
                 self.abort()
                 return

@@ -6,6 +6,7 @@ nothing of the late one may reach the next stream (docs/pool.md).
 """
 
 import asyncio
+import socket
 from typing import Any
 
 from fastws._consts import Side
@@ -135,5 +136,32 @@ def test_a_websocket_that_ends_behind_the_answer(loop_name: str, spec: Spec) -> 
             except NoUpstream as error:
                 raise AssertionError("it would be begun again") from error
             assert stream is Status.FAILED
+
+    run_on(loop_name, main())
+
+
+@every_end(
+    Spec(Kind.TCP, Side.SERVER, Peer.FASTWS), Spec(Kind.TLS, Side.SERVER, Peer.FASTWS)
+)
+def test_a_client_that_reads_no_answers_is_cut_off(loop_name: str, spec: Spec) -> None:
+    """What it is told would pile up: a server cannot read less for it."""
+
+    async def main() -> None:
+        async with pooled(spec) as pool:
+            end = pool.socket.end
+            end.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            pool.peer.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            most = 0
+            for number in range(1, 1 << 17):
+                name = number.to_bytes(4, "little").hex()
+                connect, reset = f"01 {name} 01 5f1b 7f000001", f"05 {name}"
+                feed(pool, 0, connect, reset)
+                if pool.socket.reason:
+                    break
+                most = max(most, end.transport.get_write_buffer_size())
+            reason = "protocol error: the last stream's end was not read yet"
+            assert pool.socket.reason == reason
+            assert 64 * 1024 < most <= 64 * 1024 + 64
+            await eventually(lambda: end.lost)
 
     run_on(loop_name, main())
