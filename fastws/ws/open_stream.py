@@ -140,6 +140,8 @@ class OpenStream:
         return Stream(stream, self._way.options, details, limit=self._limit)
 
     async def __aenter__(self) -> Stream:
+        if self._stream is not None:
+            raise RuntimeError("open_stream() is in use: call it once for each block")
         self._stream = await self._open()
         return self._stream
 

@@ -245,6 +245,22 @@ def test_server_that_ends_with_its_answer(loop_name: str, last: bytes) -> None:
     run_on(loop_name, main())
 
 
+@both_loops
+def test_each_block_has_a_stream_of_its_own(loop_name: str) -> None:
+    async def main() -> None:
+        async with serve_streams(echo, HERE) as server:
+            opening = open_stream(url_of(server))
+            for _ in range(2):  # one after the other
+                async with opening as stream:
+                    with pytest.raises(RuntimeError, match="in use"):
+                        async with opening:
+                            pass
+                    stream.write(b"still there")
+                    assert await stream.readexactly(11) == b"still there"
+
+    run_on(loop_name, main())
+
+
 # -- servers ---------------------------------------------------------------------------
 
 
