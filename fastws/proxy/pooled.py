@@ -127,6 +127,7 @@ class PooledWay:
             is_reusable=_is_idle,
             probe=partial(prove, patience=options.limits.probe_time),
         )
+        self._is_down = False
         self._timer: asyncio.TimerHandle | None = None
         if options.probe:
             self._probe()
@@ -260,7 +261,7 @@ class PooledWay:
     # -- one connection ------------------------------------------------------------
 
     async def _open_socket(self) -> PooledSocket:
-        stream = await self._upgrade()
+        stream = await self._open_stream()
         socket = PooledSocket(
             stream,
             self._options.copy,
@@ -274,6 +275,20 @@ class PooledWay:
             raise NoUpstream(f"closed at once: {socket.reason}")
         guard(socket)
         return socket
+
+    async def _open_stream(self) -> WebSocketStream:
+        """Open a WebSocket; the first failure after a success is logged."""
+        try:
+            stream = await self._upgrade()
+        except DialError as error:
+            if not self._is_down:
+                self._is_down = True
+                logger.warning("no WebSocket to %s: %s", self.name, error)
+            raise
+        if self._is_down:
+            self._is_down = False
+            logger.info("%s: WebSockets open again", self.name)
+        return stream
 
     def _take(self, lease: Lease[PooledSocket]) -> None:
         """It will carry a stream.

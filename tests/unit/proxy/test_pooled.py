@@ -5,6 +5,7 @@ Streams of strangers that are begun again: tests/fault/test_pool_retry.py.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -271,7 +272,12 @@ def test_who_gives_up_breaks_off_the_stream_only(loop_name: str) -> None:
 
 
 @both_loops
-def test_a_server_out_of_reach_is_not_the_targets_fault(loop_name: str) -> None:
+def test_a_server_out_of_reach_is_not_the_targets_fault(
+    loop_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever runs the proxy is told once, and when it is over."""
+    caplog.set_level(logging.INFO, "fastws.proxy")
+
     async def main() -> None:
         async with far() as servers:
             servers.error = ConnectRefused("far:443: connection refused")
@@ -283,5 +289,11 @@ def test_a_server_out_of_reach_is_not_the_targets_fault(loop_name: str) -> None:
             servers.error = DialTimeout("far:443: not connected within 5 s")
             with pytest.raises(NoConnection, match=r"^ws://far/: far:443: not"):
                 await servers.way.open("a.test", 80)
+            servers.error = None
+            await servers.serve(1, 1)
 
     run_on(loop_name, main())
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "no WebSocket to ws://far/: far:443: connection refused"),
+        ("INFO", "ws://far/: WebSockets open again"),
+    ]
