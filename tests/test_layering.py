@@ -161,6 +161,7 @@ LAYERS: list[dict[str, list[str]]] = [
         "ws": [
             "limits",
             "memory",
+            "flag",
             "protocol",
             "handler",
             "open",

@@ -31,6 +31,7 @@ from fastws.exceptions import (
 )
 from fastws.wire.frames import encode_control
 from fastws.ws.facts import Facts
+from fastws.ws.flag import Flag
 from fastws.ws.fragments import (
     Data,
     DataLike,
@@ -65,7 +66,7 @@ class Connection(Facts):
         self._drain: Any = None  # an event: too much is unsent
         self._fragments: asyncio.Event | None = None  # a fragmented message is sent
         self._pings: dict[bytes, tuple[asyncio.Future[float], float]] = {}
-        self._gone = asyncio.Event()
+        self._gone = Flag()
 
     # -- what the callback layer says ----------------------------------------------
 

@@ -58,7 +58,7 @@ class ServerConnection(Connection):
         super().__init__(server.max_queue)
         self.server = server
         self._logger = server.logger
-        self._head = opening.head
+        self._asked = opening.head.target, opening.head.headers
         self._address = opening.remote_address
         self._opening: Opening | None = opening
         self._answer: Response | tuple[str, str | None, list[Any]] | None = None
@@ -104,7 +104,8 @@ class ServerConnection(Connection):
     @property
     def request(self) -> Request:
         """The client's request."""
-        return Request(self._head.target, Headers(self._head.headers))
+        target, fields = self._asked
+        return Request(target, Headers(fields))
 
     @property
     def response(self) -> Response | None:
