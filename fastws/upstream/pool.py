@@ -21,14 +21,15 @@ _FOREVER = float("inf")
 class _Entry(Generic[ConnT]):
     """A connection that is open. Clock times; infinity: never."""
 
-    __slots__ = ("connection", "expires", "holder", "idle_until", "proof_due")
+    __slots__ = ("connection", "expires", "holder", "idle_until", "proof_due", "since")
 
-    def __init__(self, connection: ConnT, expires: float) -> None:
+    def __init__(self, connection: ConnT, since: float, expires: float) -> None:
         self.connection = connection
+        self.since = since
         self.expires = expires  # too old then
         self.idle_until = 0.0  # idle for too long then
         self.proof_due = 0.0  # doubted until then; 0: trusted
-        self.holder: Waiter[ConnT] | None = None
+        self.holder: Waiter[ConnT] | None = None  # the last one; None: never lent
 
     @property
     def due(self) -> float:
@@ -172,6 +173,8 @@ class PoolState(Generic[ConnT]):
         decision: Decision[ConnT] = Decision()
         entry = self._borrowed.pop(connection)
         if fit:
+            self._warm_failures = 0
+            self._warm_at = 0.0
             self._put(entry, now, decision)
         else:
             decision.closes.append(connection)
@@ -188,10 +191,8 @@ class PoolState(Generic[ConnT]):
         """
         decision: Decision[ConnT] = Decision()
         self._end_opening(ticket)
-        self._warm_failures = 0
-        self._warm_at = 0.0
         age = self.limits.max_age * (1 - self.limits.age_jitter * self._random())
-        entry = _Entry(connection, now + age if age else _FOREVER)
+        entry = _Entry(connection, now, now + age if age else _FOREVER)
         self._put(entry, now, decision, is_new=True)
         self._balance(now, decision)
         return decision
@@ -205,9 +206,7 @@ class PoolState(Generic[ConnT]):
         decision: Decision[ConnT] = Decision()
         waiter = self._end_opening(ticket)
         if waiter is None:
-            delay = self._delay(self._warm_failures)
-            self._warm_failures += 1
-            self._warm_at = now + delay
+            self._rest_from_warming(now)
         else:
             delay = self._delay(waiter.failures)
             waiter.failures += 1
@@ -228,6 +227,7 @@ class PoolState(Generic[ConnT]):
             if entry.connection == connection:
                 del self._idle[place]
                 decision.closes.append(connection)
+                self._note_end(entry, now)
                 break
         self._balance(now, decision)
         return decision
@@ -276,6 +276,7 @@ class PoolState(Generic[ConnT]):
             self._orphans.pop(slow, None)  # may hang: nobody else is to wait for it
         for entry in [entry for entry in self._idle if entry.due <= now]:
             self._idle.remove(entry)
+            self._warm_failures = 0
             decision.closes.append(entry.connection)
         for waiter in [waiter for waiter in self._resting if waiter.retry_at <= now]:
             del self._resting[waiter]
@@ -377,6 +378,20 @@ class PoolState(Generic[ConnT]):
         """The pause after one more failure."""
         delay = self.limits.retry_delay * _GROWTH ** min(failures, 8)
         return float(min(delay, RECONNECT_MAX))
+
+    def _rest_from_warming(self, now: float) -> None:
+        """One opened ahead of need was in vain: no other one at once."""
+        self._warm_at = now + self._delay(self._warm_failures)
+        self._warm_failures += 1
+
+    def _note_end(self, entry: _Entry[ConnT], now: float) -> None:
+        """An idle one ended: whose server ends all of them unused is in no hurry."""
+        if entry.holder is not None or now - entry.since >= RECONNECT_MAX:
+            self._warm_failures = 0
+        elif self._warm_failures:
+            self._rest_from_warming(now)
+        else:
+            self._warm_failures = 1
 
     def _may_open(self) -> bool:
         if len(self._openings) >= self.limits.max_opening or self.is_closed:

@@ -325,6 +325,50 @@ def test_minimum_rests_after_a_failure() -> None:
     assert pool.opened(3, "a", 2.2).wakes == [waiter]
 
 
+def test_a_server_that_ends_what_is_warm_is_asked_less_and_less() -> None:
+    """Each handshake succeeds: without a pause they would follow each other."""
+    pool = make(min_idle=1)
+    assert pool.start(0.0).opens == [1]
+    now = 0.0
+    pauses = []
+    for ticket in range(1, 6):
+        assert told(pool.opened(ticket, "a", now)) == NOTHING
+        opens = pool.lost("a", now).opens
+        if not opens:
+            due = pool.next_due()
+            assert pool.tick(due - 0.01).opens == []
+            opens = pool.tick(due).opens
+            pauses.append(round(due - now, 9))
+            now = due
+        assert opens == [ticket + 1]
+    assert pauses == [0.6, 1.8, 5.4, 16.2]
+
+
+@pytest.mark.parametrize("proof", ["served", "old", "lived"])
+def test_a_server_that_was_of_use_is_asked_at_once_again(proof: str) -> None:
+    pool = make(min_idle=1, max_age=20.0, idle_time=0.0)
+    (ticket,) = pool.start(0.0).opens
+    for name in ("a", "b"):
+        pool.opened(ticket, name, 0.0)
+        ticket = next(iter(pool.lost(name, 0.0).opens), ticket)
+    assert pool.tick(0.7).opens == [3]
+    pool.opened(3, "c", 0.7)
+    if proof == "served":
+        assert pool.acquire(1.0)[0].connection == "c"
+        pool.opened(4, "d", 1.0)
+        pool.release("c", 1.0)
+        assert pool.lost("d", 1.0).opens == []  # c is there
+        assert pool.lost("c", 1.0).opens == [5]
+    elif proof == "old":
+        assert told(pool.tick(21.0)) == (["c"], [], [4], [])
+        pool.opened(4, "d", 21.0)
+        assert pool.lost("d", 21.0).opens == [5]
+    else:
+        assert pool.lost("c", 31.0).opens == [4]
+        pool.opened(4, "d", 31.0)
+        assert pool.lost("d", 31.0).opens == [5]
+
+
 def test_warm_handshake_serves_a_waiter() -> None:
     pool = make(min_idle=1)
     pool.start(0.0)
