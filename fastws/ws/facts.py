@@ -1,6 +1,5 @@
 """What a connection of the coroutine API can tell of itself."""
 
-import asyncio
 import logging
 import uuid
 from enum import IntEnum
@@ -8,6 +7,7 @@ from typing import Any
 
 from fastws._consts import CLOSE_ABNORMAL
 from fastws.typing import LoggerLike
+from fastws.ws.flag import Flag
 from fastws.ws.heads import Request, Response
 from fastws.ws.protocol import WebSocket
 
@@ -33,7 +33,7 @@ class Facts:
     _id: uuid.UUID | None = None
     _logger: LoggerLike = logging.getLogger("fastws.ws")
     _ws: Any  # the WebSocket, None before it is open
-    _gone: asyncio.Event
+    _gone: Flag
 
     @property
     def state(self) -> State:
