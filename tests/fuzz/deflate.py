@@ -9,13 +9,13 @@ from typing import Any
 
 from fastws.exceptions import RemoteProtocolError
 from fastws.wire.deflate import Codec
-from tests.fuzz.frames import cuts
+from tests.fuzz.frames import TWINS, cuts
 
 LIMITS = (0, 1, 100, 4096, 70_000)
 TAIL = b"\x00\x00\xff\xff"
 
 
-def unpack(codec: Codec, pieces: list[bytes], limit: int) -> Any:
+def unpack(codec: Any, pieces: list[bytes], limit: int) -> Any:
     """The message, or the code of its refusal."""
     out = b""
     for number, piece in enumerate(pieces):
@@ -48,16 +48,22 @@ def take(data: bytes, mode: int, seed: int) -> None:
     bits = 8 + (mode >> 3) % 8
     forgets = bool(mode & 4)
     payloads = data.split(b"\xfa\xce")[:4]
-    made = [Codec(in_bits=bits, in_forgets=forgets) for _ in range(2)]
-    results: list[list[Any]] = [[], []]
+    made = [
+        twin.Unpacker(zlib.decompressobj, zlib.error, -bits, forgets)
+        for twin in (*TWINS, *TWINS)
+    ]
+    results: list[list[Any]] = [[], [], [], []]
     for payload in payloads:
         whole, cut = [payload], cuts(payload, seed) or [payload]
-        for codec, pieces, found in zip(made, (whole, cut), results, strict=True):
-            found.append(unpack(codec, pieces, limit))
-        first, second = (found[-1] for found in results)
-        if isinstance(first, int) and isinstance(second, int):
+        ways = (whole, whole, cut, cut)
+        for unpacker, pieces, found in zip(made, ways, results, strict=True):
+            found.append(unpack(unpacker, pieces, limit))
+        last = [found[-1] for found in results]
+        assert last[0] == last[1], f"{last[0]!r} != {last[1]!r}"
+        assert last[2] == last[3], f"{last[2]!r} != {last[3]!r}"
+        if isinstance(last[0], int) and isinstance(last[2], int):
             return  # too big, or wrong right behind that: the connection has to end
-        assert first == second, f"{first!r} != {second!r}"
+        assert last[0] == last[2], f"{last[0]!r} != {last[2]!r}"
     if not forgets:
         expected = zlib_says(payloads, bits)
         assert expected is None or expected == results[0]
