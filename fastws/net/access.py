@@ -112,7 +112,8 @@ class Access:
         Raises:
             Denied: names the rule.
         """
-        literal = parse_literal(host, port)
+        # Some resolvers take an address with the last dot of a name.
+        literal = parse_literal(host.rstrip("."), port)
         if literal is not None:
             self.admit(host, port, (literal,))
         else:

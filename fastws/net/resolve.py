@@ -61,8 +61,8 @@ def parse_literal(host: str, port: int) -> AddrInfo | None:
 
     IPv6 may carry a zone (``fe80::1%eth0``) and stands without brackets.
     """
-    if not host or not (host[-1].isdigit() or ":" in host):
-        return None  # cheap: no name of a host looks like that
+    if not host or not (host[0].isdigit() or host[-1].isdigit() or ":" in host):
+        return None  # cheap: hardly a name of a host looks like that
     try:
         infos = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST

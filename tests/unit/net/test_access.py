@@ -156,6 +156,21 @@ def test_whoever_does_not_resolve_judges_literals() -> None:
     Access().check_asked("name.example", 80)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("10.0.0.10", "10.10", "0xa.10", "0xA00000A", "0x0a.0x0.0x0.0xA"),
+        *("10.0.0.10.", "0xA00000A.", "012.0.0.10", "167772170", "10.0.0.１"),
+        *("::ffff:10.0.0.10", "64:ff9b::a00:a", "2002:a00:a::1"),
+    ],
+)
+def test_whoever_does_not_resolve_knows_each_spelling(host: str) -> None:
+    """The next proxy's resolver would take it for the address that is denied."""
+    access = Access(deny=[Rule.parse("10.0.0.0/8")], may_be_private=True)
+    with pytest.raises(Denied, match=r"--deny 10\.0\.0\.0/8"):
+        access.check_asked(host, 80)
+
+
 def test_dialer_asks_for_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name with a private and two forbidden addresses leads nowhere."""
 
