@@ -221,7 +221,7 @@ class ForwardProxyRunner(Runner):
         except BaseException:
             sockopt.reset(stream.transport)
             raise
-        await visit.join(stream, up, what)
+        await visit.join(stream, up, what, up.ident)
 
     def describe_client(self, who: str) -> dict[str, str]:
         client, _, target = who.partition(" ")
@@ -238,14 +238,18 @@ class RunnerVisit:
         self._who = who
         self._ident = new_id()
 
-    async def join(self, down: ByteStream, up: ByteStream, what: str) -> None:
-        await self._runner.copy(down, up, f"{self._who} {what}", self._ident)
+    async def join(
+        self, down: ByteStream, up: ByteStream, what: str, ident: str = ""
+    ) -> None:
+        who, ident = f"{self._who} {what}", ident or self._ident
+        await self._runner.copy(down, up, who, ident)
 
     def refuse(self, reason: str, level: int = logging.WARNING) -> None:
         self._runner.refuse(self._who, reason, level, self._ident)
 
-    def served(self, what: str, bytes_in: int, bytes_out: int) -> None:
-        self._runner.served(self._who, what, self._ident, bytes_in, bytes_out)
+    def served(self, what: str, bytes_in: int, bytes_out: int, ident: str = "") -> None:
+        ident = ident or self._ident
+        self._runner.served(self._who, what, ident, bytes_in, bytes_out)
 
 
 def _end_of(where: str) -> tuple[str, int]:

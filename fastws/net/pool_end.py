@@ -56,6 +56,7 @@ class PoolEnd(PingingEnd):
     Attributes:
         track: which stream it is at.
         who: the peer, once known.
+        ident: of the WebSocket, if the far end logs it too; else empty.
         is_busy: a stream has begun, and the next one may not yet.
         reason: why no stream can begin any more, empty while one can.
         rescue: goes on with the open stream elsewhere, if this end is dead.
@@ -70,6 +71,7 @@ class PoolEnd(PingingEnd):
         "carrier",
         "close_received",
         "close_sent",
+        "ident",
         "is_busy",
         "reason",
         "rescue",
@@ -99,6 +101,7 @@ class PoolEnd(PingingEnd):
         )
         self.carrier = carrier
         self.who = stream.peer
+        self.ident = stream.ident
         self.track = Track(stream.side, is_extended=stream.peer is Peer.FASTWS)
         if stream.peer is Peer.UNCONFIRMED:
             self.text_mode = _consts.TEXT_CONFIRM
@@ -120,6 +123,11 @@ class PoolEnd(PingingEnd):
     def may_ping(self) -> bool:
         is_known = self.who is Peer.FASTWS
         return is_known and not self.close_sent and not self.close_received
+
+    @property
+    def stream_ident(self) -> str:
+        """Of the stream it is at, as the far end logs it; empty: not known there."""
+        return f"{self.ident}/{self.track.stream}" if self.ident else ""
 
     @property
     def may_read(self) -> bool:
@@ -429,12 +437,13 @@ class PooledStream(AttachedStream):
         end: paused; its target is answered.
     """
 
-    __slots__ = ("_end", "_number")
+    __slots__ = ("_end", "_number", "ident")
 
     def __init__(self, end: PoolEnd) -> None:
         super().__init__(end.transport, end.kind, Hold())
         self._end = end
         self._number = end.track.stream
+        self.ident = end.stream_ident
 
     def join(self, owner: Owner) -> End:
         """See :class:`fastws.net.stream.AttachedStream`."""

@@ -42,6 +42,7 @@ class PooledDatagrams:
         sent: datagrams written.
         bytes_in: payload of the received ones.
         bytes_out: payload of the sent ones.
+        ident: names the stream in the log of the far end too; empty: not known there.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class PooledDatagrams:
         "denied",
         "done",
         "dropped",
+        "ident",
         "reason",
         "received",
         "sent",
@@ -64,6 +66,7 @@ class PooledDatagrams:
         self.dropped = self.denied = self.received = self.sent = 0
         self.bytes_in = self.bytes_out = 0
         self.reason = ""
+        self.ident = end.stream_ident
         self._end = end
         self._receive: Receive | None = None
         self._early: list[Datagram] = []

@@ -75,9 +75,14 @@ class ByteStream:
         transport: reading is paused and the protocol is a :class:`Hold`.
         kind: what it can carry.
         hold: that protocol; its leftover, EOF and loss are delivered first.
+
+    Attributes:
+        ident: names it in the log of the far end too; empty: not known there.
     """
 
     __slots__ = ("hold", "kind", "transport")
+
+    ident: str = ""
 
     def __init__(self, transport: asyncio.Transport, kind: Kind, hold: Hold) -> None:
         self.transport = transport

@@ -314,11 +314,12 @@ class Upgrader:
         head: Head,
         ident: str,
     ) -> WebSocketStream:
-        peer = Peer.STRANGER
+        peer, known = Peer.STRANGER, ""
         answer = head.get_all(announce.HEADER)
         if self.fastws and answer and announce.check_answer(answer, ident, self.name):
-            peer = Peer.FASTWS
+            peer, known = Peer.FASTWS, ident
             key = default_keys()()
             confirm = encode_frame(OP_TEXT, announce.SIGNAL_CONFIRM, key=key)
             transport.write(confirm)
-        return WebSocketStream(transport, kind, hold, side=Side.CLIENT, peer=peer)
+        side = Side.CLIENT
+        return WebSocketStream(transport, kind, hold, side=side, peer=peer, ident=known)

@@ -40,9 +40,10 @@ class WebSocketStream(ByteStream):
         side: ours.
         peer: who answered.
         opened_at: loop time of the 101, seconds.
+        ident: of this connection, if the far end logs it too.
     """
 
-    __slots__ = ("opened_at", "peer", "side")
+    __slots__ = ("ident", "opened_at", "peer", "side")
 
     def __init__(
         self,
@@ -53,8 +54,10 @@ class WebSocketStream(ByteStream):
         side: Side,
         peer: Peer = Peer.STRANGER,
         opened_at: float = 0.0,
+        ident: str = "",
     ) -> None:
         super().__init__(transport, kind, hold)
+        self.ident = ident
         self.side = side
         self.peer = peer
         self.opened_at = opened_at

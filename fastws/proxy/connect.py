@@ -37,7 +37,7 @@ async def serve_connect(connect: Connect, outgoing: Outgoing, visit: Visit) -> N
     if connect.is_gone:
         leave(up, what, visit)
         return
-    await visit.join(connect.accept(), up, what)
+    await visit.join(connect.accept(), up, what, up.ident)
 
 
 def leave(up: ByteStream, what: str, visit: Visit) -> None:

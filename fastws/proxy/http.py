@@ -145,6 +145,7 @@ class HttpProxy:
         self._loop = asyncio.get_running_loop()
         self._up: ClientConnection | None = None
         self._origin: tuple[str, int] | None = None
+        self._ident = ""  # of the stream there, as the far end logs it
         self._connect: Connect | None = None
         self._joined = False
         self._what = ""
@@ -323,7 +324,7 @@ class HttpProxy:
         if streams is not None:
             self._up = None
             self._count()
-            await self._visit.join(*streams, self._what)
+            await self._visit.join(*streams, self._what, self._ident)
 
     async def _ask(self, exchange: Exchange, target: Target) -> None:
         """Ask the origin, on another connection if a kept one proves dead."""
@@ -361,7 +362,7 @@ class HttpProxy:
         if is_own is not None and is_own(stream):
             sockopt.reset(stream.transport)
             raise RemoteProtocolError("the target is this proxy", http_status=508)
-        self._origin = origin
+        self._origin, self._ident = origin, stream.ident
         if isinstance(stream, AttachedStream):
             if not exchange.is_replayable:
                 stream.forgo_replay()
@@ -405,7 +406,7 @@ class HttpProxy:
         if requests:
             channel = self._server.channel
             what = f"{self._what}, {requests} request{'s' * (requests > 1)}"
-            self._visit.served(what, channel.received, channel.sent)
+            self._visit.served(what, channel.received, channel.sent, self._ident)
 
 
 def _failed(error: DialError) -> RemoteProtocolError:

@@ -47,6 +47,7 @@ class DatagramWay(Protocol):
         denied: datagrams that an access rule forbade.
         reason: the rule that forbade the first of them, empty for none.
         done: set once none can be sent any more: why, empty if in order.
+        ident: names it in the log of the far end too; empty: not known there.
     """
 
     denied: int
@@ -54,6 +55,9 @@ class DatagramWay(Protocol):
 
     @property
     def dropped(self) -> int: ...
+
+    @property
+    def ident(self) -> str: ...
 
     @property
     def done(self) -> asyncio.Future[str]: ...

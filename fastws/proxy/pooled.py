@@ -208,6 +208,7 @@ class PooledWay:
     ) -> PooledStream:
         socket, options = lease.connection, self._options
         self._take(lease)
+        number = socket.end.track.stream + 1
         try:
             result = await socket.connect(host, port, options.connect_timeout)
         except LocalProtocolError as error:
@@ -222,7 +223,7 @@ class PooledWay:
             if result is Status.TIMED_OUT and not lease.is_fresh:
                 self.pool.doubt()
             text = f"{format_target(host, port)}: {_WORDS.get(result, 'failed')}"
-            raise error_of(result, f"{text} (says {self.name})")
+            raise error_of(result, f"{text} ({self._says(socket, number)})")
         is_stranger = socket.end.who is Peer.STRANGER
         if not is_stranger or lease.is_fresh or tried >= options.retry_pooled:
             return result
@@ -245,6 +246,7 @@ class PooledWay:
     ) -> DatagramWay:
         socket = lease.connection
         self._take(lease)
+        number = socket.end.track.stream + 1
         try:
             result = await socket.associate(receive, self._options.connect_timeout)
         except NoUpstream as error:  # asked in vain: to ask again does nothing twice
@@ -255,8 +257,13 @@ class PooledWay:
             self.pool.doubt()
         if socket.is_idle:  # a stranger, which was not even asked
             self._put_back(socket)
-        text = f"UDP: {_WORDS.get(result, 'failed')} (says {self.name})"
-        raise error_of(result, text)
+        text = f"UDP: {_WORDS.get(result, 'failed')}"
+        raise error_of(result, f"{text} ({self._says(socket, number)})")
+
+    def _says(self, socket: PooledSocket, number: int) -> str:
+        """Who told what became of a stream, and how its log names that."""
+        ident = socket.end.ident
+        return f"says {self.name}" + (ident and f", id={ident}/{number}")
 
     # -- one connection ------------------------------------------------------------
 

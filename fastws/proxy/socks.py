@@ -134,7 +134,7 @@ async def _connect(
         leave(up, what, visit)
         return
     stream.transport.write(_taken(machine))
-    await visit.join(stream, up, what)
+    await visit.join(stream, up, what, up.ident)
 
 
 async def _refuse(
@@ -182,7 +182,8 @@ async def _associate(
         finally:
             why = association.way.done.result() if association.way.done.done() else ""
             what = f"socks5 udp {association}{why and ': ' + why}"
-            visit.served(what, association.bytes_in, association.bytes_out)
+            count = association.bytes_in, association.bytes_out
+            visit.served(what, *count, association.way.ident)
     finally:
         if association is not None:
             association.close()

@@ -178,6 +178,11 @@ class JudgedWay:
         return self._way.dropped
 
     @property
+    def ident(self) -> str:
+        """See :class:`fastws.proxy.outgoing.DatagramWay`."""
+        return self._way.ident
+
+    @property
     def done(self) -> asyncio.Future[str]:
         """See :class:`fastws.proxy.outgoing.DatagramWay`."""
         return self._way.done
@@ -209,6 +214,8 @@ class DirectDatagrams:
         outlet: where to leave this machine.
         idle: seconds after which a silent target is forgotten.
     """
+
+    ident = ""  # no far end
 
     def __init__(
         self,

@@ -39,17 +39,20 @@ class ProxyOptions:
 class Visit(Protocol):
     """One client: counts and logs what becomes of it."""
 
-    async def join(self, down: ByteStream, up: ByteStream, what: str) -> None:
+    async def join(
+        self, down: ByteStream, up: ByteStream, what: str, ident: str = ""
+    ) -> None:
         """Copy between the two until both have ended; both are used up.
 
         Args:
             down: towards the client.
             up: towards the target.
             what: protocol and target for the log, ``socks5 example.com:443``.
+            ident: names it in the log of the far end too; empty: only here.
         """
 
     def refuse(self, reason: str, level: int = logging.WARNING) -> None:
         """Count and log that the client, or a request of it, got nowhere."""
 
-    def served(self, what: str, bytes_in: int, bytes_out: int) -> None:
+    def served(self, what: str, bytes_in: int, bytes_out: int, ident: str = "") -> None:
         """Count and log what was done without :meth:`join`: requests, datagrams."""

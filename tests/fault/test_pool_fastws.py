@@ -1,6 +1,7 @@
 """The pool of fastws proxy while its fastws proxy-server dies, drains or is silent."""
 
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking import connect_status, get, socks_code
+from tests.support.asking import Associated, connect_status, get, socks_code
 from tests.support.cli import Fastws, eventually
+from tests.support.datagrams import UdpService
 from tests.support.origin import Origin, forward_proxy, read_answer
 from tests.support.servers import free_port
 from tests.support.services import (
@@ -30,6 +32,7 @@ from tests.support.via import once, socks
 
 pytestmark = pytest.mark.e2e
 
+SWITCH = ("Connection: Upgrade", "Upgrade: x")
 SWITCHED = b"HTTP/1.1 101 OK\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
 
 
@@ -90,6 +93,43 @@ def test_the_far_end_tells_why(service: Service) -> None:
         once(proxy, service.port)
     ports = {line.split()[4] for line in server.lines if " id=" in line}
     assert len(ports) == 1, server.text
+
+
+def stream_ids(process: Fastws) -> set[str]:
+    """Of all streams in its log."""
+    return set(re.findall(r"id=(\w{16}/\d+)", process.text))
+
+
+def test_both_logs_name_a_stream_alike(service: Service) -> None:
+    """CONNECT, SOCKS5, plain HTTP, an upgrade, datagrams, and a refusal of each."""
+
+    def switch(sock: Any) -> None:
+        read_head_of(sock)
+        sock.sendall(SWITCHED)
+
+    with (
+        far(0, "--deny", "*:7") as server,
+        near(server.port) as proxy,
+        Origin() as origin,
+        Service(switch) as upgraded,
+        UdpService() as udp,
+    ):
+        once(proxy, service.port)
+        assert connect_status(proxy, f"127.0.0.1:{service.port}") == 200
+        assert connect_status(proxy, "127.0.0.1:7") == 403
+        assert socks_code(proxy, "127.0.0.1", 7) == 2
+        for port, status in ((origin.port, b" 200 "), (7, b" 403 ")):
+            with connect(proxy.port) as sock:
+                sock.sendall(get(port))
+                assert status in read_head_of(sock)
+        with connect(proxy.port) as sock:
+            sock.sendall(get(upgraded.port, "127.0.0.1", "/", *SWITCH))
+            assert b" 101 " in read_head_of(sock)
+        with Associated(proxy) as client:
+            client.send("127.0.0.1", udp.port, b"hello")
+            assert client.receive()[2] == b"hello"
+        eventually(lambda: len(stream_ids(server)) == len(stream_ids(proxy)) == 8)
+        assert stream_ids(server) == stream_ids(proxy)
 
 
 def test_r16_killed_with_eight_idle(service: Service) -> None:
@@ -224,8 +264,7 @@ def test_bodies_and_upgrades_of_plain_http(service: Service) -> None:
             sock.sendall(f"{post}Content-Length: {len(blob)}\r\n\r\n".encode() + blob)
             read_head_of(sock)
             assert read_exactly(sock, len(blob)) == blob
-            fields = ("Connection: Upgrade", "Upgrade: x")
-            sock.sendall(get(origin.port, "127.0.0.1", "/", *fields))
+            sock.sendall(get(origin.port, "127.0.0.1", "/", *SWITCH))
             assert read_head_of(sock).startswith(b"HTTP/1.1 101")
             pump_through(sock, 1 << 20, 13)
         assert origin.accepted == 1

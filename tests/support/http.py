@@ -141,7 +141,9 @@ class Log:
         self.levels: list[int] = []
         self.done: list[tuple[str, int, int]] = []
 
-    async def join(self, down: ByteStream, up: ByteStream, what: str) -> None:
+    async def join(
+        self, down: ByteStream, up: ByteStream, what: str, ident: str = ""
+    ) -> None:
         self.joined.append(what)
         await copy_bidirectional(down, up)
 
@@ -149,7 +151,7 @@ class Log:
         self.refused.append(reason)
         self.levels.append(level)
 
-    def served(self, what: str, bytes_in: int, bytes_out: int) -> None:
+    def served(self, what: str, bytes_in: int, bytes_out: int, ident: str = "") -> None:
         self.done.append((what, bytes_in, bytes_out))
 
 

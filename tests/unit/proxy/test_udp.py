@@ -52,6 +52,8 @@ class Far:
 class Way:
     """A ``DatagramWay`` that remembers."""
 
+    ident = ""
+
     def __init__(self) -> None:
         self.sent: list[tuple[str, int, bytes]] = []
         self.dropped = self.denied = 0
