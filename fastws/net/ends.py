@@ -11,6 +11,7 @@ An orderly end is *EOF*: everything before it was delivered. Anything else is a
 
 import asyncio
 import errno
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -346,7 +347,10 @@ class RawEnd(End):
         self.eof_out = True
         self.is_sending = False
         if not self.transport.is_closing():
-            self.transport.write_eof()
+            with suppress(
+                OSError
+            ):  # asyncio's raises after a reset, which we will hear
+                self.transport.write_eof()
             self._close_if_ended()
 
     def _close_if_ended(self) -> None:

@@ -210,6 +210,25 @@ def test_eof_before_the_copy_is_passed_on(loop_name: str, spec: Spec) -> None:
     run_on(loop_name, main())
 
 
+@both_loops
+def test_eof_for_a_peer_that_has_reset(loop_name: str) -> None:
+    """asyncio's transports raise then, in the midst of whatever said the EOF."""
+
+    async def main() -> None:
+        a, x = await open_end(TCP, linger=LINGER)
+        b, y = await open_end(TCP, linger=LINGER)
+        await x.finish()
+        a.transport.resume_reading()
+        await eventually(lambda: a.hold.eof)
+        y.wire.reset()
+        result = await asyncio.wait_for(copy_bidirectional(a, b, QUICK), 10 * LINGER)
+        assert (result.reason, result.is_clean) == ("b: reset", False)
+        assert await x.read_end() == (b"", "reset")
+        x.wire.close()
+
+    run_on(loop_name, main())
+
+
 @every_end(*UNIT_KINDS)
 def test_cancelled_copy_resets_both(loop_name: str, spec: Spec) -> None:
     async def main() -> None:
