@@ -27,6 +27,10 @@ from fastws.wire.socks5 import decode_datagram, encode_datagram
 MAX_TARGETS = 256
 """Targets that one association remembers; the one unused for longest goes."""
 
+MAX_NEW = 128
+"""Targets that are judged in one turn of the loop: each takes some 0.1 ms, which other
+clients wait for. What is for further new ones is dropped."""
+
 MAX_WAITING = 16
 """Datagrams of one association that may wait for names to be resolved."""
 
@@ -240,6 +244,7 @@ class DirectDatagrams:
         self._targets: dict[tuple[str, int], float] = {}
         self._waiting: dict[tuple[str, int], list[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._new = 0  # targets that were judged in this turn of the loop
         self._is_closed = False
 
     def send(self, host: str, port: int, payload: memoryview) -> None:
@@ -248,6 +253,12 @@ class DirectDatagrams:
         if known is not None and known[1] > self._loop.time():
             self._send_to(known[0], payload)
             return
+        if self._new >= MAX_NEW:
+            self.dropped += 1
+            return
+        if not self._new:
+            self._loop.call_soon(self._begin_turn)
+        self._new += 1
         literal = parse_literal(host, port)
         if literal is None:
             self._wait_for_name(asked, payload)
@@ -260,6 +271,9 @@ class DirectDatagrams:
             return
         self._remember(asked, literal)
         self._send_to(literal, payload)
+
+    def _begin_turn(self) -> None:
+        self._new = 0
 
     def _deny(self, error: Denied, count: int) -> None:
         self.denied += count

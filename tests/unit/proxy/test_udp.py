@@ -283,3 +283,27 @@ def test_what_cannot_be_sent_is_counted(port: int) -> None:
         way.close()
 
     run_on("uvloop", main())
+
+
+def test_new_targets_do_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands fit in one read of a WebSocket, and each asks the rules."""
+    monkeypatch.setattr(module, "MAX_NEW", 3)
+
+    async def main() -> None:
+        access = Access(deny=[Rule.parse("10.0.0.0/8")], may_be_private=True)
+        way = DirectDatagrams(lambda *_: None, access=access)
+        with Far() as far:
+            way.send("127.0.0.1", far.port, memoryview(b"known"))
+            for number in range(5):
+                way.send(f"10.0.0.{number}", 7, memoryview(b"new"))
+            assert (way.denied, way.dropped) == (2, 3)
+            way.send("127.0.0.1", far.port, memoryview(b"as before"))
+            await asyncio.sleep(0)
+            for number in range(5):
+                way.send(f"10.0.0.{number}", 7, memoryview(b"new"))
+            assert (way.denied, way.dropped) == (5, 5)
+            assert (await far.receive())[0] == b"known"
+            assert (await far.receive())[0] == b"as before"
+        way.close()
+
+    run_on("uvloop", main())
