@@ -124,6 +124,7 @@ __all__ = (
     "MessageEnd",
     "MessagePool",
     "Scratch",
+    "Unpacker",
     "Utf8Validator",
     "apply_mask",
     "decode_header",

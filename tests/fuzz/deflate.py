@@ -63,6 +63,8 @@ def take(data: bytes, mode: int, seed: int) -> None:
         assert last[2] == last[3], f"{last[2]!r} != {last[3]!r}"
         if isinstance(last[0], int) and isinstance(last[2], int):
             return  # too big, or wrong right behind that: the connection has to end
+        if last[2] == 1007 and bits < 15:
+            return  # within one call zlib lets distances reach beyond the window
         assert last[0] == last[2], f"{last[0]!r} != {last[2]!r}"
     if not forgets:
         expected = zlib_says(payloads, bits)
