@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from fastws._consts import MAX_PACKET, Side
 from fastws.exceptions import LocalProtocolError, RemoteProtocolError
-from fastws.wire.websocket import Connection
 from fastws.wire.pool import (
     MAX_DATA,
     Answer,
@@ -29,6 +28,7 @@ from fastws.wire.pool import (
     encode_packet,
 )
 from fastws.wire.socks5 import Reply
+from fastws.wire.websocket import Connection
 
 V6_7001 = "01 04 59 1b 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01"
 PLAIN: list[tuple[str, Packet]] = [
