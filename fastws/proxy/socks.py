@@ -73,8 +73,9 @@ async def _read_request(
                 if isinstance(event, Request):
                     request = event
                 else:
-                    user = event.user
-                    await _log_in(machine, event, accounts, host_of(inbox.peer))
+                    # What is no name of ours may be a password in the wrong field.
+                    if await _log_in(machine, event, accounts, host_of(inbox.peer)):
+                        user = event.user
         if machine.error is not None:
             text = f" ({user!r})" if user else ""
             raise RemoteProtocolError(machine.error.reason + text)
@@ -92,7 +93,7 @@ async def _read_request(
 
 async def _log_in(
     machine: Socks5Server, login: Login, accounts: Accounts | None, client: str
-) -> None:
+) -> bool:
     try:
         is_right = accounts is None or await accounts.admit(*login, client)
     except Refusal:  # too many wait
@@ -101,6 +102,7 @@ async def _log_in(
         machine.admit()
     else:
         machine.deny()
+    return is_right
 
 
 def _taken(machine: Socks5Server) -> bytes:
