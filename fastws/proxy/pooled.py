@@ -223,7 +223,7 @@ class PooledWay:
             if result is Status.TIMED_OUT and not lease.is_fresh:
                 self.pool.doubt()
             text = f"{format_target(host, port)}: {_WORDS.get(result, 'failed')}"
-            raise error_of(result, f"{text} ({self._says(socket, number)})")
+            raise error_of(result, f"{text} (says {self._teller(socket, number)})")
         is_stranger = socket.end.who is Peer.STRANGER
         if not is_stranger or lease.is_fresh or tried >= options.retry_pooled:
             return result
@@ -258,12 +258,12 @@ class PooledWay:
         if socket.is_idle:  # a stranger, which was not even asked
             self._put_back(socket)
         text = f"UDP: {_WORDS.get(result, 'failed')}"
-        raise error_of(result, f"{text} ({self._says(socket, number)})")
+        raise error_of(result, f"{text} (says {self._teller(socket, number)})")
 
-    def _says(self, socket: PooledSocket, number: int) -> str:
+    def _teller(self, socket: PooledSocket, number: int) -> str:
         """Who told what became of a stream, and how its log names that."""
         ident = socket.end.ident
-        return f"says {self.name}" + (ident and f", id={ident}/{number}")
+        return self.name + (ident and f", id={ident}/{number}")
 
     # -- one connection ------------------------------------------------------------
 
