@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastws.exceptions import ConnectionClosed, FastwsError, RemoteProtocolError
+from fastws.net.deadlines import _deadlines
 from fastws.net.sweep import sweep_of
 from fastws.ws.connect import connect
 from fastws.ws.open import open_websocket
@@ -131,6 +132,8 @@ async def held(server: Any) -> dict[str, int]:
         if tasks == 1 and not len(sweep) and not server.connections:
             break
         await asyncio.sleep(0.02)
+    for queue in _deadlines.get(asyncio.get_running_loop(), {}).values():
+        queue.start(lambda: None).cancel()  # lets go of those that were called off
     gc.collect()
     return {
         "rss": resident(),
