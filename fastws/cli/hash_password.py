@@ -8,7 +8,7 @@ import click
 from fastws.http.password import SALT_SIZE, hash_password
 
 _HELP = """\
-Hash a password for the users file of wts --auth-basic.
+Hash a password for the users file of wts --auth-basic or proxy --users.
 
 Asks for it on a terminal; otherwise the first line of standard input is taken. With
 USER the whole line of the file is printed.
@@ -16,6 +16,7 @@ USER the whole line of the file is printed.
 \b
   fastws hash-password anna >> users
   fastws wts :8080 127.0.0.1:22 --auth-basic users
+  fastws proxy :1080 --users users
 """
 
 

@@ -24,6 +24,19 @@ _COMMANDS = {
 }
 """Module and name of each command; only the one that runs is loaded."""
 
+_SUMMARIES = {
+    "stw": "TCP to WebSocket: a local port into a ws:// or wss:// URL",
+    "wts": "WebSocket to TCP: what arrives goes on to a service",
+    "proxy": "forward proxy: HTTP, CONNECT and SOCKS5 on one port",
+    "proxy-server": "far end of proxy --via: dials for those with its token",
+    "rust-proxy": "either end of rust-proxy, with its options",
+    "websockify": "wts, with the options of websockify",
+    "ws-proxy": "stw or wts, with the options of wmproxy",
+    "demo": "see it work on this machine",
+    "hash-password": "a line for a file of users",
+}
+"""What ``fastws --help`` says of each, in one line of a narrow terminal."""
+
 _FIRST_PAGE = """\
 fastws {version}: TCP through WebSocket, and back.
 
@@ -35,6 +48,8 @@ Where the user is, turn a local port into that WebSocket:
   ssh -p 2222 localhost
 
 See it work on this machine:   fastws demo
+A proxy for HTTP and SOCKS5:   fastws proxy 1080
+All commands:                  fastws --help
 All options of a command:      fastws stw --help, fastws wts --help
 Version, backend, event loop:  fastws --version
 """
@@ -46,6 +61,13 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, the most used first."""
         return list(_COMMANDS)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """List all commands without loading one."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SUMMARIES.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
