@@ -254,7 +254,10 @@ class Socks5Server:
         if wanted not in methods:
             offered = methods.hex(" ") or "none"
             answer = bytes((VERSION, Method.NONE_ACCEPTABLE))
-            return self._fail(f"SOCKS5 client offers methods {offered}", answer)
+            reason = f"SOCKS5 client wants to log in (methods {offered})"
+            if self._needs_login:
+                reason = f"SOCKS5 client offers no password (methods {offered})"
+            return self._fail(reason, answer)
         self._buffer = data[2 + data[1] :]
         self._out.append(bytes((VERSION, wanted)))
         self._step = self._read_login if self._needs_login else self._read_request

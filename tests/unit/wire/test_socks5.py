@@ -185,6 +185,9 @@ def test_rfc1928_3_no_common_method_gets_ff(
     assert (events, sent) == ([], [NONE_ACCEPTABLE, SEND_EOF])
     assert server.error is not None
     assert server.error.socks_reply is None
+    what = "offers no password" if needs_login else "wants to log in"
+    methods = greeting[6:] or "none"
+    assert str(server.error) == f"SOCKS5 client {what} (methods {methods})"
 
 
 def test_rfc1928_3_method_is_found_among_255() -> None:
