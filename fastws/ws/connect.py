@@ -54,6 +54,7 @@ from fastws.ws.limits import (
     MaxQueue,
     Options,
     names_of,
+    options_of,
     plain_limits,
     water_marks,
 )
@@ -354,7 +355,7 @@ def connect(
     dialing = {name: limits.pop(name, None) for name in _DialOptions.__annotations__}
     timeout = NO_LIMIT if open_timeout is None else open_timeout
     settings = _Settings(
-        options=Options(**plain_limits(limits)),
+        options=options_of(plain_limits(limits)),
         dialing={**dialing, "proxy": proxy, "timeout": timeout},
         origin=origin,
         subprotocols=names_of(subprotocols),

@@ -87,6 +87,21 @@ def names_of(subprotocols: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(subprotocols or ())
 
 
+def options_of(limits: dict[str, Any]) -> Options:
+    """The options that ``limits`` name.
+
+    Raises:
+        TypeError: one of them is none; said without a name that nobody wrote.
+    """
+    try:
+        return Options(**limits)
+    except TypeError:
+        unknown = [name for name in limits if name not in Limits.__annotations__]
+        if not unknown:
+            raise
+        raise TypeError(f"unexpected keyword argument {unknown[0]!r}") from None
+
+
 def plain_limits(limits: dict[str, Any]) -> dict[str, Any]:
     """Limits without the pairs that ``websockets`` takes: the first one counts.
 

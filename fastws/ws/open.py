@@ -25,7 +25,7 @@ from fastws.wire.deflate import Codec, Deflate
 from fastws.wire.handshake import build_upgrade, check_answer, make_key
 from fastws.wire.head import Head
 from fastws.ws.handler import Handler
-from fastws.ws.limits import Options
+from fastws.ws.limits import options_of
 from fastws.ws.protocol import WebSocket
 
 _AT_ONCE = 0.05  # seconds of connecting that shorten no further limit
@@ -216,7 +216,7 @@ async def open_websocket(
         InvalidStatus: the server answered something other than 101.
         RemoteProtocolError: the answer is no valid handshake.
     """
-    options = Options(**limits)
+    options = options_of(limits)
     deflate = Deflate.parse(compression)
     parsed = WsUrl.parse(url) if isinstance(url, str) else url
     loop = asyncio.get_running_loop()

@@ -21,7 +21,7 @@ from fastws.typing import LoggerLike
 from fastws.wire.deflate import Deflate
 from fastws.wire.handshake import check_upgrade, origin_allowed
 from fastws.ws.handler import Handler
-from fastws.ws.limits import Options
+from fastws.ws.limits import Options, options_of
 from fastws.ws.opening import Opening
 from fastws.ws.protocol import WebSocket
 
@@ -342,7 +342,7 @@ def serve_callbacks(
         ValueError: ``listen`` or ``compression`` is none of these.
         ListenError: an address cannot be listened on.
     """
-    options = Options(**limits)
+    options = options_of(limits)
     deflate = Deflate.parse(compression)
     socks = _open_all(listen, backlog)
     return CallbackServer(

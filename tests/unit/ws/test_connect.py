@@ -47,6 +47,12 @@ def test_reject_a_wrong_url() -> None:
     assert isinstance(caught.value, ValueError)
 
 
+def test_an_unknown_argument_is_named() -> None:
+    options: dict[str, Any] = {"ping_interval": 1.0, "ping_intervals": 2.0}
+    with pytest.raises(TypeError, match="'ping_intervals'"):
+        connect("ws://127.0.0.1/", **options)
+
+
 def test_reject_a_wrong_proxy_without_its_password() -> None:
     with pytest.raises(InvalidProxy) as caught:
         connect("ws://127.0.0.1/", proxy="ftp://user:secret@h")
