@@ -82,7 +82,8 @@ class Opener:
             upgraded = await self._upgrader.upgrade(stream, new_id(), timeout)
         except InvalidStatus as error:
             kind = Denied if error.status in (401, 403) else NoUpstream
-            raise kind(describe_refusal(error)) from error
+            hint = "; see --via-token" if error.status == 401 else ""
+            raise kind(describe_refusal(error) + hint) from error
         except DialError:
             raise
         except (FastwsError, OSError) as error:

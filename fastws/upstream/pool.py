@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Generic
 
 from fastws._consts import CONNECT_TIMEOUT, RECONNECT_MAX
-from fastws.exceptions import DialError, DialTimeout, NoUpstream
+from fastws.exceptions import Denied, DialError, DialTimeout, NoUpstream
 from fastws.upstream.waiting import ConnT, Decision, PoolLimits, Waiter
 
 _GROWTH = 3.0  # of the back-off: 0.2 s, 0.6 s, 1.8 s
@@ -211,7 +211,8 @@ class PoolState(Generic[ConnT]):
             delay = self._delay(waiter.failures)
             waiter.failures += 1
             waiter.last_error = error
-            if waiter.failures >= self.limits.attempts:
+            is_final = isinstance(error, Denied)  # asking again changes nothing
+            if is_final or waiter.failures >= self.limits.attempts:
                 self._fail(waiter, error, decision)
             else:
                 del self._needy[waiter]

@@ -21,6 +21,7 @@ class PoolLimits:
         max_age: and any connection this long after it was opened, when idle.
         age_jitter: share of ``max_age`` by which it varies, 0 to 1, downwards.
         attempts: handshakes that may fail for one waiter; the last error is its own.
+            :class:`fastws.exceptions.Denied` is an answer: no further one after it.
         retry_delay: before the second one; three times as long before each further.
         probe_time: within which a doubted connection has to prove itself.
     """

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastws.exceptions import DialError, DialTimeout, NoUpstream
+from fastws.exceptions import Denied, DialError, DialTimeout, NoUpstream
 from fastws.upstream.pool import PoolState
 from fastws.upstream.waiting import Decision, PoolLimits, Waiter
 
@@ -183,6 +183,14 @@ def test_one_attempt_switches_retries_off() -> None:
     pool = make(attempts=1)
     waiter, _ = pool.acquire(0.0)
     assert told(pool.failed(1, REFUSED, 1.0)) == ([], [waiter], [], [])
+
+
+def test_who_is_denied_does_not_ask_again() -> None:
+    pool = make()
+    waiter, _ = pool.acquire(0.0)
+    denied = Denied("wrong token")
+    assert told(pool.failed(1, denied, 1.0)) == ([], [waiter], [], [])
+    assert waiter.error is denied
 
 
 def test_resting_waiter_takes_a_returned_connection() -> None:
