@@ -27,6 +27,7 @@ from fastws.net.pooled import PooledSocket, Request
 from fastws.net.stream import describe
 from fastws.net.upgrade import HeadHold
 from fastws.net.websocket import Peer, WebSocketStream
+from fastws.proxy.connect import level_of_failure
 from fastws.proxy.direct import Direct
 from fastws.proxy.outgoing import Outgoing, status_of
 from fastws.proxy.served_udp import Exchange
@@ -299,7 +300,8 @@ class Visitor:
         try:
             up = await self._runner.outgoing.open(host, port)
         except DialError as error:
-            self._refuse(request, status_of(error), str(error))
+            level = level_of_failure(error)
+            self._refuse(request, status_of(error), str(error), level)
             return
         except asyncio.CancelledError:
             self._refuse(request, Status.FAILED, f"{what}: {LEFT}", logging.INFO)

@@ -81,7 +81,7 @@ def test_conversation_of_the_documentation(server: Fastws) -> None:
     server.wait_for(
         rf"proxy-server \S+ 127.0.0.1:\d+ id={IDENT}/1 in=5 out=5 .* closed"
     )
-    server.wait_for(rf"WARNING .* id={IDENT}/2: 127.0.0.1:\d+: connection refused")
+    server.wait_for(rf"INFO .* id={IDENT}/2: 127.0.0.1:\d+: connection refused")
     server.wait_for(rf"id={IDENT}: WebSocket ended after [34] streams: closed by peer")
 
 

@@ -291,7 +291,7 @@ def test_r19_rule_13_3_2_target_that_refuses(server: Fastws, service: Service) -
             client.say(CLOSE)
             assert client.ask(service.port, b"hello") == b"hello"
         assert client.is_quiet(UNIT)
-    line = rf"WARNING proxy-server \S+ id=\S+/\d: 127.0.0.1:{port}: connection refused"
+    line = rf"INFO    proxy-server \S+ id=\S+/\d: 127.0.0.1:{port}: connection refused"
     eventually(lambda: server.count(line) == 3)
 
 
