@@ -186,7 +186,7 @@ def test_decompression_bomb(name: str) -> None:
             attack.look()
             peer.fails(1009)
         attack.look()
-        assert attack.most < 12 * MIB
+        assert attack.most < 24 * MIB  # one of them: 64 MiB
 
 
 @pytest.mark.parametrize("name", BOTH)
