@@ -12,8 +12,10 @@ import pytest
 from tests.recipes.kit import adapt, program, running
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, eventually, stw, wts
+from tests.support.origin import forward_proxy
 from tests.support.servers import free_port
 from tests.support.services import Service, connect, echo, ends_with_reset, pump_through
+from tests.support.via import socks
 
 pytestmark = pytest.mark.e2e
 
@@ -122,6 +124,29 @@ def test_tunnel_and_client_address(name: str, tmp_path: Path) -> None:
                     pump_through(sock, SIZE, seed=51)
                 near.wait_for(f"in={SIZE} out={SIZE} .* closed$")
             far.wait_for(rf"wts {re.escape(CLIENT)}(:\d+)? .* closed$")
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_pooled_websockets_pass(name: str, tmp_path: Path) -> None:
+    """The same files serve proxy-server: one WebSocket carries two streams."""
+    options = ["--path", "/ssh", "--trust", "127.0.0.1", "--no-auth"]
+    if name == "haproxy":
+        options += ["--proxy-protocol", "require"]
+    with (
+        Service(echo) as service,
+        Fastws("proxy-server", "127.0.0.1:0", *options, "--allow", "private") as far,
+        front_end(name, [far.port], tmp_path) as port,
+    ):
+        via = ["--via", f"wss://localhost:{port}/ssh", "--ca", certs().ca]
+        via += ["--connect-to", f"127.0.0.1:{port}", "--source", CLIENT]
+        with forward_proxy(*via) as near:
+            for seed in (53, 54):
+                with socks(near, service.port) as sock:
+                    pump_through(sock, SIZE, seed=seed)
+                near.wait_for(f"in={SIZE} out={SIZE} .* closed$")
+        for number in (1, 2):
+            who = rf"proxy-server {re.escape(CLIENT)}(:\d+)?"
+            far.wait_for(rf"{who} \S+ id=\w+/{number} .* closed$", start=0)
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
