@@ -15,7 +15,10 @@ proxy_server = ModeCommand(
         ),
     ],
     run_specs,
-    about="Far end of fastws proxy --via, and of rust-proxy clients: dials for them.",
+    about=(
+        "Far end of fastws proxy --via, and of rust-proxy clients: dials for them."
+        " Private addresses, this machine's own too, only where an --allow names them."
+    ),
     examples=[
         "fastws proxy-server :443 --cert site.pem --auth-token SECRET",
         "fastws proxy-server 8080 --auth-token SECRET    # behind a web server",

@@ -77,6 +77,10 @@ class Lease(Generic[ConnT]):
         self._close = pool.close_connection
         self._pool: weakref.ref[Pool[ConnT]] | None = weakref.ref(pool)
 
+    def __repr__(self) -> str:
+        state = "given back" if self._pool is None else "lent"
+        return f"<{type(self).__name__} {state} {self.connection!r}>"
+
     def release(self, *, fit: bool = True) -> None:
         """Give the connection back. Idempotent.
 

@@ -292,7 +292,10 @@ async def test_without_a_probe_those_in_doubt_are_closed(far: Far) -> None:
 @on_both_loops
 async def test_it_says_how_it_is(far: Far) -> None:
     async with far.pool() as pool:
-        (await pool.acquire(SHORT)).release()
+        lease = await pool.acquire(SHORT)
+        assert repr(lease) == f"<Lease lent {lease.connection!r}>"
+        lease.release()
+        assert repr(lease) == f"<Lease given back {lease.connection!r}>"
         assert "1 idle, 0 borrowed" in repr(pool)
         assert repr(pool.stats).startswith("PoolStats(closed=0, failed=0, lost=0")
         assert str(pool.stats).startswith("1 opened (0 failed), 0 times reused")
