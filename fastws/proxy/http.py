@@ -149,7 +149,9 @@ class HttpProxy:
         self._connect: Connect | None = None
         self._joined = False
         self._what = ""
-        self._requests = 0  # that were passed on
+        self._requests = 0  # that were passed on, and are not told yet
+        self._told = "", ""  # what these asked for, and through which stream
+        self._seen = self._counted = 0, 0  # bytes after the last request, and told
         self._moved_seen = -1
         self._moved_at = self._loop.time()
         self._is_busy = False
@@ -180,8 +182,7 @@ class HttpProxy:
             sweep_of(self._loop).discard(self)
             if connections is not None:
                 connections.discard(self)
-            if self._requests:
-                self._count()
+            self._count(self._moved())
         return self._connect
 
     def drain(self) -> None:
@@ -312,18 +313,19 @@ class HttpProxy:
         streams = None
         try:
             await self._ask(exchange, target)
-            self._requests += 1
+            self._note_passed()
             streams = await exchange.answer()
         except RemoteProtocolError as error:
             raise self._broken(request, error) from None
         finally:
             self._is_busy = False
+            self._seen = self._moved()
             await exchange.settle()
             if streams is None:
                 await self._keep()
         if streams is not None:
             self._up = None
-            self._count()
+            self._count(self._moved())
             await self._visit.join(*streams, self._what, self._ident)
 
     async def _ask(self, exchange: Exchange, target: Target) -> None:
@@ -400,13 +402,27 @@ class HttpProxy:
         is_far = error.http_status in (502, 504)
         self._visit.refuse(error.reason, logging.INFO if is_far else level_of(error))
 
-    def _count(self) -> None:
-        """Tell what was moved; once."""
+    def _moved(self) -> tuple[int, int]:
+        """Bytes of the client, and to it."""
+        channel = self._server.channel
+        return channel.received, channel.sent
+
+    def _note_passed(self) -> None:
+        """A request went on; those that went elsewhere are told now."""
+        told = self._what, self._ident
+        if told != self._told:
+            self._count(self._seen)
+            self._told = told
+        self._requests += 1
+
+    def _count(self, moved: tuple[int, int]) -> None:
+        """Tell what was moved until then, if a request was passed on; once."""
         requests, self._requests = self._requests, 0
         if requests:
-            channel = self._server.channel
-            what = f"{self._what}, {requests} request{'s' * (requests > 1)}"
-            self._visit.served(what, channel.received, channel.sent, self._ident)
+            (what, ident), before, self._counted = self._told, self._counted, moved
+            what = f"{what}, {requests} request{'s' * (requests > 1)}"
+            size_in, size_out = moved[0] - before[0], moved[1] - before[1]
+            self._visit.served(what, size_in, size_out, ident)
 
 
 def _failed(error: DialError) -> RemoteProtocolError:
