@@ -13,7 +13,7 @@ from fastws.exceptions import RemoteProtocolError
 from fastws.http.rewrite import clean_trailers
 from fastws.net import sockopt
 from fastws.net.ends import needs_rereads
-from fastws.net.stream import ByteStream, Hold, Kind
+from fastws.net.stream import ByteStream, Hold, Kind, write_eof
 from fastws.wire.body import BodyReader, BodyWriter, Extent, Piece
 from fastws.wire.head import Head
 from fastws.wire.http1 import HeadReader
@@ -259,7 +259,7 @@ class Channel(Hold):
         if transport is None or transport.is_closing():
             return
         if transport.can_write_eof():
-            transport.write_eof()
+            write_eof(transport)
         elif not self._is_full:
             transport.close()  # TLS: reads on by itself until the peer's end
         await self._settle(loop.time() + linger)

@@ -18,7 +18,7 @@ from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
 from fastws.net.ends import CopyOptions, describe_loss
 from fastws.net.keepalive import after_ping
-from fastws.net.stream import Kind
+from fastws.net.stream import Kind, write_eof
 from fastws.net.sweep import sweep_of
 from fastws.net.websocket import Peer, WebSocketStream, describe_close
 from fastws.typing import BytesLike
@@ -371,7 +371,7 @@ class MessageLink(asyncio.BufferedProtocol):
             if not self.unsent():
                 self.transport.close()
         else:
-            self.transport.write_eof()
+            write_eof(self.transport)
 
     def eof_received(self) -> bool:
         if not self._close_received:

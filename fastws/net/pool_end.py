@@ -13,7 +13,7 @@ from fastws.exceptions import RemoteProtocolError
 from fastws.net.ends import End, Owner, RereadEnd, describe_loss, needs_rereads
 from fastws.net.keepalive import PingingEnd
 from fastws.net.pool_parts import Carrier, PartedEnd, Parting, Rescue
-from fastws.net.stream import AttachedStream, Hold, Kind
+from fastws.net.stream import AttachedStream, Hold, Kind, write_eof
 from fastws.net.websocket import Peer, WebSocketStream, describe_close
 from fastws.wire.announce import SIGNAL_CONFIRM
 from fastws.wire.frames import Close as CloseFrame
@@ -367,7 +367,7 @@ class PoolEnd(PingingEnd):
         if self.is_deaf or (self.side is Side.SERVER and self.kind is Kind.TLS):
             self.close_when_flushed()
         elif self.side is Side.SERVER:
-            self.transport.write_eof()
+            write_eof(self.transport)
 
     # -- time ----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ Between opening and :func:`fastws.net.copy.copy_bidirectional` its protocol is a
 
 import asyncio
 import socket
+from contextlib import suppress
 from enum import Enum
 from typing import Any, cast
 
@@ -122,12 +123,21 @@ class AttachedStream(ByteStream):
         """What will be written must not reach the target twice."""
 
 
+def write_eof(transport: Any) -> None:
+    """Send our end, if the peer has not reset: asyncio's transports raise then.
+
+    They do where nothing is being read, and will tell of the reset themselves.
+    """
+    with suppress(OSError):
+        transport.write_eof()
+
+
 def write_last(transport: asyncio.Transport, answer: bytes) -> None:
     """Send ``answer``, which may be empty, and our end; reading goes on."""
     if answer:
         transport.write(answer)
     if transport.can_write_eof():
-        transport.write_eof()
+        write_eof(transport)
     elif not transport.get_write_buffer_size():
         transport.close()  # TLS: reads on by itself until the peer's end
 

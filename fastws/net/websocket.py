@@ -15,7 +15,7 @@ from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
 from fastws.net.ends import Owner, RereadEnd, describe_loss, needs_rereads
 from fastws.net.keepalive import PingingEnd
-from fastws.net.stream import ByteStream, Hold, Kind
+from fastws.net.stream import ByteStream, Hold, Kind, write_eof
 from fastws.wire.announce import SIGNAL_CONFIRM, SIGNAL_FIN, SIGNAL_RESET
 from fastws.wire.frames import Close
 
@@ -281,7 +281,7 @@ class WebSocketEnd(PingingEnd):
         if self.is_deaf or (self.side is Side.SERVER and self.kind is Kind.TLS):
             self.close_when_flushed()
         elif self.side is Side.SERVER and not self.transport.is_closing():
-            self.transport.write_eof()
+            write_eof(self.transport)
         self.owner.wake()
 
     def _read_on(self) -> None:

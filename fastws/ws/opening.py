@@ -14,7 +14,7 @@ from fastws._consts import Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.http.answers import Refusal, build_refusal, level_of
 from fastws.net import sockopt
-from fastws.net.stream import ByteStream, Hold, describe
+from fastws.net.stream import ByteStream, Hold, describe, write_eof
 from fastws.wire.handshake import Upgrade, build_accept
 from fastws.wire.http1 import HeadReader
 from fastws.ws.handler import Handler
@@ -82,6 +82,11 @@ class Opening:
         self.answer: bytes | None = None
         self.context: Any = None
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """It was refused, or the client has left: nothing can be opened any more."""
+        return self._is_answered or bool(self.transport.is_closing())
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -163,7 +168,7 @@ class Opening:
         self.due = self._server.loop.time() + self._server.linger
         transport.write(answer)
         if transport.can_write_eof():
-            transport.write_eof()
+            write_eof(transport)
             transport.resume_reading()
         else:
             transport.close()

@@ -19,7 +19,7 @@ from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
 from fastws.net.ends import describe_loss, needs_rereads
 from fastws.net.keepalive import after_ping
-from fastws.net.stream import Kind
+from fastws.net.stream import Kind, write_eof
 from fastws.net.sweep import sweep_of
 from fastws.typing import BytesLike, Codec
 from fastws.wire.frames import Close, encode_control
@@ -354,7 +354,7 @@ class WebSocket(_Base):
         self.can_write = False
         if self.kind is not Kind.TLS:
             if not self.transport.is_closing():
-                self.transport.write_eof()
+                write_eof(self.transport)
         elif not self.is_write_paused:
             self.transport.close()
 

@@ -286,13 +286,15 @@ class CallbackServer:
         answer = await response
         if answer is not None:
             opening.finish(answer)
-            return
-        self._upgrade(opening)
+        elif not opening.is_over:  # a hook need not heed that it was cancelled
+            self._upgrade(opening)
 
     async def _finish_upgrade(
         self, opening: Opening, handler: Awaitable[Handler | None]
     ) -> None:
-        opening.open(await handler)
+        made = await handler
+        if not opening.is_over:
+            opening.open(made)
 
 
 def serve_callbacks(

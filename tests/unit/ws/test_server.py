@@ -217,6 +217,53 @@ def test_client_that_leaves_ends_a_hook_that_waits(loop_name: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize("where", ["process_request", "factory"])
+def test_hook_that_goes_on_when_cancelled_opens_nothing(
+    loop_name: str, where: str
+) -> None:
+    over = asyncio.Event()
+
+    async def stubborn(_: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            over.set()
+        return None if where == "process_request" else Heard()
+
+    async def main() -> None:
+        hooks = {"process_request": stubborn} if where == "process_request" else {}
+        factory = None if hooks else stubborn
+        async with serving(factory, open_timeout=2 * UNIT, **hooks) as (s, port, made):
+            answer = await ask(port, REQUEST)
+            assert answer.startswith(b"HTTP/1.1 504 ")
+            await asyncio.wait_for(over.wait(), SHORT)
+            await eventually(lambda: s.listener.active == 0)
+            assert not s.connections
+            assert made == []
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_close_where_a_client_has_left_during_a_hook(loop_name: str) -> None:
+    waits = asyncio.Event()
+
+    async def never(_: Any) -> Any:
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with serving(process_request=never) as (s, port, _):
+            with socket.create_connection(("127.0.0.1", port)) as sock:
+                sock.sendall(REQUEST)
+                await asyncio.wait_for(waits.wait(), SHORT)
+            s.close()  # a refusal is written, and answered by a reset
+            await asyncio.wait_for(s.wait_closed(), SHORT)
+
+    run_on(loop_name, main())
+
+
+@both_loops
 @pytest.mark.parametrize(
     ("origin", "status"),
     [(None, 101), ("https://a.example", 101), ("https://b.example", 403)],
