@@ -176,16 +176,17 @@ class Opening:
     def _accept(self) -> bytes:
         """The 101; no time limit holds any more."""
         assert self.upgrade is not None
+        answer = self.answer
+        if answer is None:  # raises for what a hook chose and no head can hold
+            answer = build_accept(
+                self.upgrade.key,
+                subprotocol=self.subprotocol,
+                extensions=self.extensions,
+                headers=self.headers,
+            )
         self._is_answered = True
         self._server.forget_opening(self)
-        if self.answer is not None:
-            return self.answer
-        return build_accept(
-            self.upgrade.key,
-            subprotocol=self.subprotocol,
-            extensions=self.extensions,
-            headers=self.headers,
-        )
+        return answer
 
     def detach(self) -> ByteStream:
         """Answer 101 and give the connection away, paused.

@@ -33,8 +33,9 @@ def redirect_of(answer: InvalidStatus, url: WsUrl) -> WsUrl | None:
     if location is None:
         return None
     scheme = "wss" if url.secure else "ws"
-    text = urljoin(f"{scheme}://{url.host_header}{url.target}", location)
+    text = location
     try:
+        text = urljoin(f"{scheme}://{url.host_header}{url.target}", location)
         target = WsUrl.parse(text)
     except ValueError as error:
         raise InvalidURI(text, f"the server redirects: {error}") from None

@@ -111,6 +111,8 @@ def test_reject_redirects_that_lose_tls_or_lead_nowhere() -> None:
         redirect_of(answer("ws://b.example/?token=1"), url)
     with pytest.raises(InvalidURI):
         redirect_of(answer("https://a.example/"), url)
+    with pytest.raises(InvalidURI, match="IPv6"):
+        redirect_of(answer("//["), url)
 
 
 # -- reconnecting ------------------------------------------------------------------

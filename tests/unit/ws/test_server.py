@@ -217,6 +217,24 @@ def test_client_that_leaves_ends_a_hook_that_waits(loop_name: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize("field", ["headers", "subprotocol"])
+def test_answer_that_no_head_can_hold_is_500(loop_name: str, field: str) -> None:
+    def split(opening: Any) -> Any:
+        text = "a\r\nX-Split: b"
+        setattr(opening, field, [("X-A", text)] if field == "headers" else text)
+        return Heard()
+
+    async def main() -> None:
+        async with serving(split) as (s, port, _):
+            answer = await asyncio.wait_for(ask(port, REQUEST), SHORT)
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert b"X-Split" not in answer
+            await eventually(lambda: s.listener.active == 0)
+
+    run_on(loop_name, main())
+
+
+@both_loops
 @pytest.mark.parametrize("where", ["process_request", "factory"])
 def test_hook_that_goes_on_when_cancelled_opens_nothing(
     loop_name: str, where: str
