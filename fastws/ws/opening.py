@@ -116,15 +116,14 @@ class Opening:
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.forget_opening(self)
         self._server.left()
-        if self.task is not None:
-            self.task.cancel()
+        self.cancel_hook()
 
     def tick(self, now: float) -> None:
         """The time is over: for the request, or for the peer of a refusal."""
         if self._is_answered:
             sockopt.reset(self.transport)
         elif self.task is not None:
-            self.task.cancel()
+            self.cancel_hook()
             self.refuse(Refusal("not answered in time", http_status=504))
         else:
             limit = f"{self._server.open_timeout:g} s"
@@ -133,6 +132,14 @@ class Opening:
                     f"no whole HTTP head within {limit}", http_status=408
                 )
             )
+
+    def cancel_hook(self) -> None:
+        """Cancel the hook that waits, if one does; not before it has begun.
+
+        Coroutines that never begin end in warnings.
+        """
+        if self.task is not None:
+            self._server.loop.call_soon(self.task.cancel)
 
     def refuse(self, error: RemoteProtocolError) -> None:
         """Answer with the error's status, and end the connection; once."""

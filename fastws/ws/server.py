@@ -123,8 +123,7 @@ class CallbackServer:
         self.is_closing.set()
         self.listener.close()
         for opening in list(self._openings):
-            if opening.task is not None:
-                opening.task.cancel()
+            opening.cancel_hook()
             opening.refuse(Refusal("closing", http_status=503))
         if connections:
             for ws in list(self.connections):

@@ -263,6 +263,30 @@ def test_hook_that_goes_on_when_cancelled_opens_nothing(
 
 
 @both_loops
+def test_hook_begins_before_it_is_cancelled(loop_name: str) -> None:
+    heard = []
+
+    async def wait() -> None:
+        heard.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heard.append("ended")
+
+    async def main() -> None:
+        def check(_: Any) -> Any:
+            s.loop.call_soon(s.close)  # ahead of the first step of the task
+            return wait()
+
+        async with serving(process_request=check) as (s, port, _):
+            answer = await asyncio.wait_for(ask(port, REQUEST), SHORT)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            await eventually(lambda: heard == ["began", "ended"])
+
+    run_on(loop_name, main())
+
+
+@both_loops
 def test_close_where_a_client_has_left_during_a_hook(loop_name: str) -> None:
     waits = asyncio.Event()
 
