@@ -289,7 +289,10 @@ class Connection(Facts):
         if not isinstance(message, str | bytes | bytearray | memoryview):
             await self._send_fragments(message, text)
             return
-        if not self._ws.send(message, opcode_of(message, text)):
+        sent = self._ws.send(message, opcode_of(message, text))
+        transport = self._ws.transport
+        # One that has just failed is heard of by loops that get a turn only.
+        if not sent or (transport is not None and transport.is_closing()):
             await self._gone.wait()
             raise self._closed()
         if self._drain is not None:
@@ -336,7 +339,8 @@ class Connection(Facts):
             fragments.set()
 
     async def _sent(self, done: bool) -> None:
-        if not done:
+        transport = self._ws.transport
+        if not done or (transport is not None and transport.is_closing()):
             await self._gone.wait()
             raise self._closed()
         await self._wait_drain()

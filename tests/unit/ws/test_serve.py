@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from fastws.ws.facts import State
 from fastws.ws.heads import Headers, Request, Response
 from fastws.ws.serve import ServerConnection, serve
 from tests.support.coroutines import echo, serving, stay
+from tests.support.handlers import REQUEST
 from tests.support.servers import both_loops, eventually, run_on
 
 
@@ -231,3 +233,29 @@ def test_headers_are_found_in_any_case() -> None:
     assert "c" not in headers
     assert headers.get("c") is None
     assert list(headers.raw_items()) == [("X-A", "1"), ("x-a", "2"), ("B", "3")]
+
+
+@both_loops
+@pytest.mark.parametrize("how", ["messages", "fragments"])
+def test_a_handler_that_only_sends_hears_of_a_reset(loop_name: str, how: str) -> None:
+    heard: list[BaseException] = []
+
+    async def main() -> None:
+        async def handler(ws: ServerConnection) -> None:
+            linger = struct.pack("ii", 1, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            sock.close()  # a reset, and the loop has no turn to see it
+            try:
+                if how == "fragments":
+                    await ws.send(b"x" for _ in range(1000))
+                for _ in range(1000):
+                    await ws.send(b"x")
+            except ConnectionClosedError as exc:
+                heard.append(exc)
+
+        async with serving(handler) as (server, _):
+            sock = socket.create_connection(server.sockets[0].getsockname())
+            sock.sendall(REQUEST)
+            await eventually(lambda: heard)
+
+    run_on(loop_name, main())
