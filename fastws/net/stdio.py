@@ -25,7 +25,7 @@ from fastws.net.descriptors import (
     take_socket,
 )
 from fastws.net.listen import Handler, Listener
-from fastws.net.stream import Hold, Kind
+from fastws.net.stream import Hold, Kind, pause_from_start
 from fastws.net.tls import explain_os
 
 logger = logging.getLogger("fastws.net")
@@ -39,7 +39,7 @@ class _In(asyncio.Protocol):
         self.error: Callable[[], OSError | None] = lambda: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.pause_reading()  # type: ignore[attr-defined]
+        pause_from_start(transport)
 
     def data_received(self, data: bytes) -> None:
         self.owner.feed(data)
@@ -113,6 +113,7 @@ class StdioTransport(asyncio.Transport):
         self._modes: dict[bool, Mode] = {}  # by side: whether it is written
         self._has_ended = False  # input: EOF was told
         self._reader_gone = self._writer_gone = False
+        self._is_paused = False
         self._is_closing = False
         self._eof_sent = False
         self._is_over = False
@@ -250,13 +251,15 @@ class StdioTransport(asyncio.Transport):
         return self._is_closing
 
     def is_reading(self) -> bool:
-        return not self._reader_gone and bool(self._reader.is_reading())
+        return not self._reader_gone and not self._is_paused
 
     def pause_reading(self) -> None:
+        self._is_paused = True
         if not self._reader_gone and not self._reader.is_closing():
             self._reader.pause_reading()
 
     def resume_reading(self) -> None:
+        self._is_paused = False
         if not self._reader_gone and not self._reader.is_closing():
             self._reader.resume_reading()
 

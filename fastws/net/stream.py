@@ -7,11 +7,14 @@ Between opening and :func:`fastws.net.copy.copy_bidirectional` its protocol is a
 
 import asyncio
 import socket
+import sys
 from contextlib import suppress
 from enum import Enum
 from typing import Any, cast
 
 from fastws.typing import BytesLike
+
+_FORGETS = sys.version_info < (3, 11, 7)
 
 
 class Kind(Enum):
@@ -23,6 +26,24 @@ class Kind(Enum):
     STREAM = "stream"  # a tunnel stream: half-close and reset, no descriptor
     UDP = "udp"  # datagrams: only for what moves messages, never for the pump
     STDIO = "stdio"  # half-close, no reset, no descriptor
+
+
+def pause_from_start(transport: Any) -> None:
+    """Pause reading from ``connection_made`` on.
+
+    asyncio of older patch releases (seen in 3.11.2, not in 3.11.7) starts to read
+    after that call although it paused: there it is done once more.
+    """
+    transport.pause_reading()
+    if _FORGETS and type(transport).__module__.startswith("asyncio."):
+        asyncio.get_running_loop().call_soon(_pause_again, transport)
+
+
+def _pause_again(transport: Any) -> None:
+    # Pipes of those releases have no is_reading().
+    if not transport.is_closing() and getattr(transport, "_paused", False):
+        transport.resume_reading()
+        transport.pause_reading()
 
 
 class Hold(asyncio.Protocol):
@@ -51,7 +72,7 @@ class Hold(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has its own
-        self.transport.pause_reading()
+        pause_from_start(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.leftover += data

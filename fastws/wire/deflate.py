@@ -6,6 +6,7 @@ here is shared between connections except compressors that remember nothing.
 
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,13 +20,10 @@ WINDOW_BITS = 12  # by default, of what we compress: 32 KiB of memory with MEM_L
 MEM_LEVEL = 5
 _MAX_IDLE = 8  # compressors without memory that are kept for each set of parameters
 
-# Possessive, so that no field takes more than linear time.
-_QUOTED = rf'"(?:\\?{TCHAR})++"'
-_VALUE = rf"(?:{TCHAR}++|{_QUOTED})"
-_PARAM = rf"[ \t]*+;[ \t]*+({TCHAR}++)(?:[ \t]*+=[ \t]*+({_VALUE}))?+"
-_extension = re.compile(rf"[ \t]*+({TCHAR}++)((?:{_PARAM})*+)[ \t]*+(?:,|\Z)").match
-_empty = re.compile(r"[ \t]*+(?:,|\Z)").match
-_parameters = re.compile(_PARAM).findall
+# Each matches one token, so that no field takes more than linear time.
+_name = re.compile(rf"[ \t]*({TCHAR}+)[ \t]*").match
+_value = re.compile(rf'[ \t]*(?:({TCHAR}+)|"((?:\\?{TCHAR})+)")[ \t]*').match
+_empty = re.compile(r"[ \t]*(?:,|\Z)").match
 _is_bits = re.compile(r"[89]|1[0-5]").fullmatch
 
 
@@ -58,19 +56,38 @@ def parse_extensions(values: list[str]) -> list[Extension]:
             if match := _empty(value, at):
                 at = match.end()
                 continue
-            match = _extension(value, at)
-            if match is None:
-                raise RemoteProtocolError(
-                    "Sec-WebSocket-Extensions is malformed", http_status=400
-                )
-            at = match.end()
-            params = [(key, _unquote(text)) for key, text in _parameters(match[2])]
-            found.append(Extension(match[1], params))
+            extension, at = _read_extension(value, at)
+            found.append(extension)
     return found
 
 
-def _unquote(text: str) -> str:
-    return text[1:-1].replace("\\", "") if text.startswith('"') else text
+def _read_extension(value: str, at: int) -> tuple[Extension, int]:
+    """The element that starts at ``at``, and where the next one does."""
+    name, at = _read(_name, value, at)
+    params = []
+    while value[at : at + 1] == ";":
+        key, at = _read(_name, value, at + 1)
+        text = ""
+        if value[at : at + 1] == "=":
+            text, at = _read(_value, value, at + 1)
+        params.append((key, text))
+    if at < len(value) and value[at] != ",":
+        raise _malformed()
+    return Extension(name, params), at + 1
+
+
+def _read(
+    match: Callable[[str, int], re.Match[str] | None], value: str, at: int
+) -> tuple[str, int]:
+    """One token without white space around it, and where it ends."""
+    if (found := match(value, at)) is None:
+        raise _malformed()
+    text = found[1] or found[2].replace("\\", "")
+    return text, found.end()
+
+
+def _malformed() -> RemoteProtocolError:
+    return RemoteProtocolError("Sec-WebSocket-Extensions is malformed", http_status=400)
 
 
 class _Terms(NamedTuple):

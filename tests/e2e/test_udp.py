@@ -195,7 +195,7 @@ def test_stranger_gets_one_binary_message_a_datagram(flow: Flow) -> None:
         *(BINARY, b"first", True, True),
     )
     sock.send(b"")
-    assert reader.frame() == (BINARY, b"", True, True)
+    assert reader.frame()[:4] == (BINARY, b"", True, True)
 
 
 def test_long_datagram_is_one_message_in_frames() -> None:
@@ -232,7 +232,7 @@ def test_messages_of_every_kind_become_datagrams(flow: Flow) -> None:
     assert sock.recv(100) == "wörd".encode()
     assert sock.recv(100) == b""
     assert sock.recv(100) == b"in two"
-    assert reader.frame() == (PONG, b"p", True, True)
+    assert reader.frame()[:4] == (PONG, b"p", True, True)
 
 
 def test_message_that_is_no_datagram_is_dropped_and_counted(flow: Flow) -> None:
@@ -397,7 +397,7 @@ def test_answer_proves_udp_1_and_text_after_c_is_refused(far: Fastws) -> None:
         assert peer.answer.fields["x-fastws"] == f"udp/1; proof={PROOF}"
         peer.send(TEXT, b"C")
         peer.send(BINARY, b"data")
-        assert peer.frame() == (BINARY, b"data", True, False)
+        assert peer.frame()[:4] == (BINARY, b"data", True, False)
         peer.send(TEXT, b"F")
         assert peer.frame().code == 1002
         leave(peer, 1002)
