@@ -59,6 +59,7 @@ class Stream:
         on_end: Any = None,
     ) -> None:
         loop = asyncio.get_running_loop()
+        self._carrier = stream.transport
         self._reader = asyncio.StreamReader(limit, loop)
         self._protocol = _Protocol(self._reader, loop)
         self.transport = WebSocketTransport(
@@ -145,6 +146,8 @@ class Stream:
         Raises:
             StreamReset: the stream broke.
         """
+        if self._carrier.is_closing():
+            await asyncio.sleep(0)  # the loop gets a turn, in which to tell of its end
         try:
             await self._writer.drain()
         except ConnectionResetError as exc:

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from typing import Any
 
 import pytest
 
+import fastws
 from fastws.exceptions import StreamReset
 from tests.support.copying import QUICK, give_up, noise, odd_pieces, send_all
 from tests.support.ends import (
@@ -17,6 +20,7 @@ from tests.support.ends import (
     at_once,
     every_end,
 )
+from tests.support.handlers import REQUEST
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.streams import WEBSOCKETS, stream_on
 from tests.support.timing import SHORT, UNIT
@@ -255,5 +259,29 @@ def test_two_copies_of_everything(loop_name: str, spec: Spec) -> None:
             async with asyncio.timeout(SHORT):
                 data = await reading
             assert data == b"".join(bytes([n % 256]) * 1000 for n in range(500))
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_a_handler_that_only_writes_hears_of_a_reset(loop_name: str) -> None:
+    heard: list[BaseException] = []
+
+    async def main() -> None:
+        async def handler(stream: fastws.Stream) -> None:
+            linger = struct.pack("ii", 1, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            sock.close()  # a reset, and the loop has no turn to see it
+            try:
+                for _ in range(1000):
+                    stream.write(b"x")
+                    await stream.drain()
+            except ConnectionResetError as exc:
+                heard.append(exc)
+
+        async with fastws.serve_streams(handler, "127.0.0.1:0") as server:
+            sock = socket.create_connection(server.sockets[0].getsockname())
+            sock.sendall(REQUEST)
+            await eventually(lambda: heard)
 
     run_on(loop_name, main())
