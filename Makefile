@@ -79,10 +79,11 @@ peers: $(VENV)/.base $(VENV)/.bench ## install the programs that bench compares 
 # What breaks is kept below build/fuzz; inputs that reach new code join tests/fuzz/corpus
 # by python -m tests.fuzz.keep TARGET, and every test run goes through these.
 FUZZ_SECONDS ?= 600
+FUZZ_ARGS ?=
 fuzz: $(VENV)/.built $(VENV)/.test $(VENV)/.fuzz ## look for inputs that break decoder, handshake or deflate (half an hour)
-	$(BIN)/python -m tests.fuzz.run frames --seconds $(FUZZ_SECONDS)
-	$(BIN)/python -m tests.fuzz.run handshake --seconds $(FUZZ_SECONDS)
-	$(BIN)/python -m tests.fuzz.run deflate --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.run frames --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
+	$(BIN)/python -m tests.fuzz.run handshake --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
+	$(BIN)/python -m tests.fuzz.run deflate --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
 docs: $(VENV)/.docs ## render docs/ into site/ and check its links
 	$(BIN)/mkdocs build --strict --quiet

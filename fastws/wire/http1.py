@@ -204,6 +204,8 @@ class HeadReader:
         return head
 
     def _parse_response(self, data: bytes) -> Head:
+        if not data.startswith(b"HTTP/1."):  # llhttp skips empty lines
+            raise self._refused(data, None)
         sink = _Collector()
         parser = httptools.HttpResponseParser(sink)
         try:

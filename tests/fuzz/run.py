@@ -20,6 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--runs", type=int, default=-1, help="inputs; -1: any number")
+    parser.add_argument("--seed", type=int, default=0, help="0: another each time")
     options = parser.parse_args()
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["fastws"]):
@@ -28,6 +30,7 @@ def main() -> None:
     for folder in (kept, found):
         folder.mkdir(parents=True, exist_ok=True)
     limits = ["-max_len=2048", "-timeout=20", "-rss_limit_mb=2048"]
+    limits += [f"-runs={options.runs}", f"-seed={options.seed}"]
     what = [f"-max_total_time={options.seconds}", str(found), str(kept)]
     place = f"-artifact_prefix={found.parent}/"
     atheris.Setup([sys.argv[0], *limits, place, *what], target.run)

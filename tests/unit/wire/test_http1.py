@@ -483,3 +483,12 @@ def test_build_head_adds_nothing():
 def test_reject_head_that_would_break(reason, headers):
     with pytest.raises(LocalProtocolError):
         build_head(200, headers, reason=reason)
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_response_starts_with_its_status_line(size: int) -> None:
+    wire = b"\r\nHTTP/1.1 101 Go\r\nUpgrade: websocket\r\n\r\n"
+    reader = HeadReader(Side.CLIENT)
+    with pytest.raises(RemoteProtocolError, match="not an HTTP/1 response"):
+        for at in range(0, len(wire), size):
+            reader.receive_data(wire[at : at + size])
