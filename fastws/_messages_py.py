@@ -284,7 +284,10 @@ class MessageEnd(asyncio.BufferedProtocol):
     ) -> None:
         final = flags & MESSAGE_END != 0
         if flags & PART_RSV1:
+            was_discarding = self.is_discarding
             payload = self._inflate(payload, final)
+            if self.is_discarding and not was_discarding:
+                return  # it failed, and has been told
         if opcode == OP_TEXT and not self._is_valid(payload, final):
             self.protocol_error(
                 RemoteProtocolError(

@@ -1,5 +1,6 @@
 """The specs of stw and wts: defaults, contradictions, masking."""
 
+import inspect
 import math
 from typing import Any
 
@@ -307,9 +308,10 @@ def test_server_name() -> None:
 
 def test_every_attribute_is_documented() -> None:
     for schema in (TcpToWs, WsToTcp):
-        text = (schema.__doc__ or "") + (ModeSpec.__doc__ or "")
+        docs = (schema.__doc__ or "", ModeSpec.__doc__ or "")
+        text = "".join(map(inspect.cleandoc, docs))
         for field in msgspec.structs.fields(schema):
-            assert f"        {field.name}: " in text, field.name
+            assert f"    {field.name}: " in text, field.name
 
 
 # Standard input, inetd, datagrams
