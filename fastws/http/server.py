@@ -27,8 +27,6 @@ KEEP_ALIVE = 60.0
 
 _UNREAD_MAX = 64 * 1024  # bytes of a body that nobody wanted, read to go on
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:

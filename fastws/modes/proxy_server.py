@@ -7,11 +7,10 @@ still be read or written when the next stream begins.
 
 import asyncio
 import logging
-import random
 from functools import partial
 from typing import Any
 
-from fastws._consts import CLOSE_GOING_AWAY, CLOSE_NORMAL, DRAIN_SPREAD
+from fastws._consts import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from fastws.config.endpoint import join_host_port
 from fastws.config.proxy_server import ProxyServer
 from fastws.exceptions import DialError
@@ -121,15 +120,8 @@ class ProxyServerRunner(UpgradeRunner):
             await asyncio.wait((self._no_stream,), timeout=patience)
         return not self.listener.active
 
-    async def say_goodbye(self) -> None:
-        """Close what is left in random order over ``DRAIN_SPREAD`` seconds."""
-        sockets = list(self.sockets)
-        random.shuffle(sockets)
-        pause = DRAIN_SPREAD / len(sockets) if len(sockets) > 1 else 0.0
-        loop = asyncio.get_running_loop()
-        for number, socket in enumerate(sockets):
-            loop.call_later(number * pause, socket.go_away, "draining")
-        await self.listener.wait_idle(len(sockets) * pause + min(1.0, self.spec.linger))
+    def leaving(self) -> list[Any]:
+        return list(self.sockets)
 
     def stream_ended(self) -> None:
         """One less."""

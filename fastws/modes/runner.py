@@ -311,14 +311,18 @@ class Runner:
 
     async def say_goodbye(self) -> None:
         """Close 1001 in random order over ``DRAIN_SPREAD`` seconds."""
-        copies = list(self.copies)
-        random.shuffle(copies)
-        pause = DRAIN_SPREAD / len(copies) if len(copies) > 1 else 0.0
+        leaving = self.leaving()
+        random.shuffle(leaving)
+        pause = DRAIN_SPREAD / len(leaving) if len(leaving) > 1 else 0.0
         loop = asyncio.get_running_loop()
-        for number, copy in enumerate(copies):
-            loop.call_later(number * pause, copy.go_away, "draining")
+        for number, one in enumerate(leaving):
+            loop.call_later(number * pause, one.go_away, "draining")
         assert self.listener is not None
-        await self.listener.wait_idle(len(copies) * pause + min(1.0, self.spec.linger))
+        await self.listener.wait_idle(len(leaving) * pause + min(1.0, self.spec.linger))
+
+    def leaving(self) -> list[Any]:
+        """What has to go away at the end of a drain, in a list of its own."""
+        return list(self.copies)
 
     async def close(self) -> None:
         """Reset whatever is open and stop at once."""

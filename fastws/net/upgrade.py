@@ -304,22 +304,33 @@ class Upgrader:
         except BaseException:
             sockopt.reset(transport)
             raise
-        return self._opened(transport, stream.kind, hold, head, ident)
+        offered = ident if self.fastws else ""
+        return confirm(transport, stream.kind, hold, head, offered, self.name)
 
-    def _opened(
-        self,
-        transport: asyncio.Transport,
-        kind: Kind,
-        hold: HeadHold,
-        head: Head,
-        ident: str,
-    ) -> WebSocketStream:
-        peer, known = Peer.STRANGER, ""
-        answer = head.get_all(announce.HEADER)
-        if self.fastws and answer and announce.check_answer(answer, ident, self.name):
-            peer, known = Peer.FASTWS, ident
-            key = default_keys()()
-            confirm = encode_frame(OP_TEXT, announce.SIGNAL_CONFIRM, key=key)
-            transport.write(confirm)
-        side = Side.CLIENT
-        return WebSocketStream(transport, kind, hold, side=side, peer=peer, ident=known)
+
+def confirm(
+    transport: asyncio.Transport,
+    kind: Kind,
+    hold: Hold,
+    head: Head,
+    offered: str,
+    name: str = "tcp",
+) -> WebSocketStream:
+    """The WebSocket behind a valid answer; a fastws server hears first that we saw it.
+
+    Args:
+        transport: of the connection.
+        kind: of it.
+        hold: its protocol.
+        head: the answer.
+        offered: the ID that was announced, empty for none.
+        name: the protocol that was announced.
+    """
+    peer, known = Peer.STRANGER, ""
+    answer = head.get_all(announce.HEADER)
+    if offered and answer and announce.check_answer(answer, offered, name):
+        peer, known = Peer.FASTWS, offered
+        key = default_keys()()
+        transport.write(encode_frame(OP_TEXT, announce.SIGNAL_CONFIRM, key=key))
+    side = Side.CLIENT
+    return WebSocketStream(transport, kind, hold, side=side, peer=peer, ident=known)

@@ -147,7 +147,6 @@ class HttpProxy:
         self._origin: tuple[str, int] | None = None
         self._ident = ""  # of the stream there, as the far end logs it
         self._connect: Connect | None = None
-        self._joined = False
         self._what = ""
         self._requests = 0  # that were passed on, and are not told yet
         self._told = "", ""  # what these asked for, and through which stream

@@ -11,16 +11,15 @@ import ssl as tls
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
-from fastws._backend import default_keys, encode_frame
-from fastws._consts import OP_TEXT, Side
 from fastws.config.endpoint import WsUrl
 from fastws.net.dial import Dialer
-from fastws.net.websocket import Peer, WebSocketStream
+from fastws.net.upgrade import confirm
+from fastws.net.websocket import WebSocketStream
 from fastws.wire import announce
 from fastws.ws.connect import Connect, connect
 from fastws.ws.heads import Headers, HeadersLike, Request, response_of
 from fastws.ws.limits import NO_LIMIT
-from fastws.ws.open import Answer, shake_hands
+from fastws.ws.open import shake_hands
 from fastws.ws.stream import LIMIT, Stream
 from fastws.ws.transport import StreamLimits, WebSocketTransport, stream_options
 
@@ -107,21 +106,9 @@ class Way(Connect):
             "response": response_of(head.status or 0, head.reason, head.headers),
             "subprotocol": answer.subprotocol,
         }
-        return _confirm(answer, ident if self._announces else None), details
-
-
-def _confirm(answer: Answer, ident: str | None) -> WebSocketStream:
-    """What the pump takes; a server that proved to be fastws hears so first."""
-    stream, peer = answer.stream, Peer.STRANGER
-    proofs = answer.head.get_all(announce.HEADER)
-    if ident is not None and announce.check_answer(proofs, ident):
-        peer = Peer.FASTWS
-        key = default_keys()()
-        frame = encode_frame(OP_TEXT, announce.SIGNAL_CONFIRM, key=key)
-        stream.transport.write(frame)
-    return WebSocketStream(
-        stream.transport, stream.kind, stream.hold, side=Side.CLIENT, peer=peer
-    )
+        transport, kind = answer.stream.transport, answer.stream.kind
+        offered = ident if self._announces else ""
+        return confirm(transport, kind, answer.stream.hold, head, offered), details
 
 
 class OpenStream:

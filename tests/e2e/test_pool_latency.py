@@ -14,19 +14,18 @@ from tests.support.via import socks
 pytestmark = pytest.mark.e2e
 
 DELAY = 0.05
-ROUND_TRIP = 2 * DELAY
 TRIES = 3
 
 
-def first_byte(proxy: Fastws, port: int) -> float:
-    """Least seconds from a client's connection to its first byte from the target."""
+def first_byte(proxy: Fastws, port: int, away: FarAway) -> int:
+    """Least round trips from a client that connects to its first byte of the target."""
     took = []
     for _ in range(TRIES):
-        started = time.monotonic()
+        before = away.rounds
         with socks(proxy, port) as sock:
             assert ask(sock, b"x") == b"x"
-            took.append(time.monotonic() - started)
-        time.sleep(3 * ROUND_TRIP)  # until the far end has had the last word
+            took.append(away.rounds - before)
+        time.sleep(6 * DELAY)  # until the far end has had the last word
     return min(took)
 
 
@@ -43,10 +42,10 @@ def test_a_warm_pool_saves_the_handshakes(secure: bool) -> None:
     ):
         url = f"{'wss' if secure else 'ws'}://127.0.0.1:{away.port}/"
         with forward_proxy("--via", url, *ca, "--pool-keep", "0") as proxy:
-            cold = first_byte(proxy, service.port)
+            cold = first_byte(proxy, service.port, away)
         proxy.wait_for(f"pool of .*: {TRIES} opened", start=0)
         with forward_proxy("--via", url, *ca) as proxy:
-            warm = first_byte(proxy, service.port)
+            warm = first_byte(proxy, service.port, away)
         proxy.wait_for("pool of .*: 1 opened", start=0)
-    assert warm >= 2 * ROUND_TRIP  # the target's answer, and the echo
-    assert cold - warm >= (1 + secure) * ROUND_TRIP * 0.9
+    assert warm == 2  # the target's answer, and the echo
+    assert cold == warm + 1 + secure

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.timing import LONG
@@ -12,18 +13,25 @@ _BLOCK = 64 * 1024
 class FarAway:
     """Relays to ``port`` of 127.0.0.1, each way with a delay; a context manager.
 
+    Round trips are counted by cause, not by the clock, as a Lamport clock does:
+    what the near end says is one later than what it had heard by then, and what the
+    far end answers is as late as what that had heard. A busy machine changes nothing.
+
     Args:
         port: to relay to.
         delay: seconds, one way.
 
     Attributes:
         port: to connect to.
+        rounds: round trips behind what the near end has heard so far.
     """
 
     def __init__(self, port: int, delay: float) -> None:
         self._to = port
         self._delay = delay
         self.port = 0
+        self.rounds = 0
+        self._asked = 0  # the number of the latest round trip the far end knows of
         self._loop = asyncio.new_event_loop()
         self._server: Any = None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -56,16 +64,39 @@ class FarAway:
     async def _relay(self, reader: Any, writer: Any) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._to)
         try:
-            ways = self._copy(reader, up_writer), self._copy(up_reader, writer)
-            await asyncio.gather(*ways)
+            there = self._copy(reader, up_writer, self._say, self._ask)
+            back = self._copy(up_reader, writer, self._answer, self._hear)
+            await asyncio.gather(there, back)
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
             up_writer.close()
 
-    async def _copy(self, reader: Any, writer: Any) -> None:
+    def _say(self) -> int:
+        return self.rounds + 1
+
+    def _ask(self, number: int) -> None:
+        self._asked = max(self._asked, number)
+
+    def _answer(self) -> int:
+        return self._asked
+
+    def _hear(self, number: int) -> None:
+        self.rounds = max(self.rounds, number)
+
+    async def _copy(
+        self,
+        reader: Any,
+        writer: Any,
+        leaves: Callable[[], int],
+        arrives: Callable[[int], None],
+    ) -> None:
+        def deliver(data: bytes, number: int) -> None:
+            arrives(number)
+            writer.write(data)
+
         while data := await reader.read(_BLOCK):
-            self._loop.call_later(self._delay, writer.write, data)
+            self._loop.call_later(self._delay, deliver, data, leaves())
         await asyncio.sleep(self._delay)
         writer.write_eof() if writer.can_write_eof() else writer.close()
