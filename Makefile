@@ -29,7 +29,7 @@ WITH_VENV := PATH="$(abspath $(BIN)):$$PATH"
 WORKERS ?= 4
 QUICK := -q -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
-.PHONY: help demo test test-slow fuzz lint bench peers docs wheel clean check
+.PHONY: help demo test test-ready test-all test-pure test-loop test-slow fuzz lint bench peers docs wheel clean check
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -41,11 +41,18 @@ demo: $(VENV)/.built ## build, then push real data through wts and stw and show 
 # STYLE of the division: everything on the compiled twin and uvloop; then what
 # concerns the codec, and one pass through the command line, on the pure twin,
 # the latter on the stock event loop.
-test: export FASTWS_REQUIRE_SPEEDUPS = 1
-test: $(VENV)/.built $(VENV)/.test $(VENV)/.test-asgi $(VENV)/.node ## build, then run the test suite on both twins
+# `make -k test` goes on after a part that failed.
+test: test-all test-pure test-loop ## build, then run the test suite on both twins
+
+test-ready: $(VENV)/.built $(VENV)/.test $(VENV)/.test-asgi $(VENV)/.node
 	@$(BIN)/python -m compileall -q fastws # else each process might do it anew
+test-all test-pure test-loop: test-ready
+test-all test-pure test-loop: export FASTWS_REQUIRE_SPEEDUPS = 1
+test-all:
 	$(BIN)/python -m pytest $(QUICK)
+test-pure:
 	FASTWS_PURE=1 $(BIN)/python -m pytest $(QUICK) tests/unit tests/parity tests/property tests/conformance
+test-loop:
 	FASTWS_PURE=1 FASTWS_LOOP=asyncio $(BIN)/python -m pytest $(QUICK) tests/e2e
 
 test-slow: export FASTWS_REQUIRE_SPEEDUPS = 1
