@@ -73,6 +73,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "kinds",
             "pairs",
             "pool_rows",
+            "run_rows",
             "options",
             "secret_file",
             "load",
@@ -159,6 +160,7 @@ LAYERS: list[dict[str, list[str]]] = [
     },
     {
         "ws": [
+            "failures",
             "limits",
             "memory",
             "flag",
@@ -211,6 +213,7 @@ LAYERS: list[dict[str, list[str]]] = [
     },
     {
         "cli": [
+            "flood",
             "log",
             "variables",
             "options",

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from fastws.net.stream import write_limits
 from fastws.typing import BytesLike
 
 _HIGH = 64 * 1024  # bytes, as asyncio's own transports
@@ -105,9 +106,7 @@ class MemoryTransport(asyncio.Transport):
     def set_write_buffer_limits(
         self, high: int | None = None, low: int | None = None
     ) -> None:
-        if high is None:
-            high = _HIGH if low is None else 4 * low
-        self._high, self._low = high, high // 4 if low is None else low
+        self._high, self._low = write_limits(high, low, _HIGH)
         self._ask_pause()
 
     def _ask_pause(self) -> None:

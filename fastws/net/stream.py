@@ -163,6 +163,26 @@ def write_last(transport: asyncio.Transport, answer: bytes) -> None:
         transport.close()  # TLS: reads on by itself until the peer's end
 
 
+def write_limits(high: int | None, low: int | None, default: int) -> tuple[int, int]:
+    """Marks of a write buffer in bytes: asks to pause above the first.
+
+    Args:
+        high: as given to ``set_write_buffer_limits``.
+        low: likewise, at which writing goes on.
+        default: the high mark where neither is given.
+
+    Raises:
+        ValueError: not high >= low >= 0.
+    """
+    if high is None:
+        high = default if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return high, low
+
+
 def kind_of(transport: asyncio.BaseTransport) -> Kind:
     """Tell what an asyncio transport of the running loop can carry."""
     if transport.get_extra_info("sslcontext") is not None:

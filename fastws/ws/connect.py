@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import ssl as tls
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack
 from urllib.parse import unquote
@@ -58,7 +58,13 @@ from fastws.ws.limits import (
     plain_limits,
     water_marks,
 )
-from fastws.ws.open import confirm_codec, make_dialer, shake_hands, start_client
+from fastws.ws.open import (
+    Openable,
+    confirm_codec,
+    make_dialer,
+    shake_hands,
+    start_client,
+)
 from fastws.ws.protocol import WebSocket
 from fastws.ws.redirect import (
     MAX_REDIRECTS,
@@ -140,28 +146,15 @@ class _Options(_DialOptions, Limits, total=False):
     """What a way out and a connection may be limited to, by name."""
 
 
-class Connect:
+class Connect(Openable[ClientConnection]):
     """A way to open one WebSocket, or one after the other; see :func:`connect`."""
+
+    _made_by = "connect()"
 
     def __init__(self, url: WsUrl, settings: _Settings) -> None:
         self._url = url
         self._settings = settings
         self._dialer = _dialer_of(url, settings.dialing)
-        self._connection: ClientConnection | None = None
-
-    def __await__(self) -> Generator[Any, None, ClientConnection]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> ClientConnection:
-        if self._connection is not None:
-            raise RuntimeError("connect() is in use: call it once for each block")
-        self._connection = await self._open()
-        return self._connection
-
-    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.__aexit__(kind, exc, traceback)
 
     # -- one after the other -------------------------------------------------------
 

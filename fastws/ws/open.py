@@ -7,8 +7,9 @@ import asyncio
 import os
 import socket
 import ssl as tls
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Generator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Literal, TypeVar
 
 from fastws._consts import CONNECT_TIMEOUT, LINGER, Side
 from fastws.config.endpoint import WsUrl
@@ -29,6 +30,36 @@ from fastws.ws.limits import options_of
 from fastws.ws.protocol import WebSocket
 
 _AT_ONCE = 0.05  # seconds of connecting that shorten no further limit
+
+OpenedT = TypeVar("OpenedT", bound=AbstractAsyncContextManager[Any])
+
+
+class Openable(Generic[OpenedT]):
+    """Something to be opened: ``await`` does so, ``async with`` also closes it.
+
+    Subclasses say how in :meth:`_open`, and in ``_made_by`` which call of the user's
+    has made them.
+    """
+
+    _made_by: str
+    _opened: OpenedT | None = None
+
+    async def _open(self) -> OpenedT:
+        raise NotImplementedError
+
+    def __await__(self) -> Generator[Any, None, OpenedT]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> OpenedT:
+        if self._opened is not None:
+            raise RuntimeError(f"{self._made_by} is in use: one call for each block")
+        self._opened = await self._open()
+        return self._opened
+
+    async def __aexit__(self, kind: Any, exc: Any, traceback: Any) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.__aexit__(kind, exc, traceback)
 
 
 class Answer:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 import ssl as tls
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from fastws.config.endpoint import WsUrl
@@ -19,7 +19,7 @@ from fastws.wire import announce
 from fastws.ws.connect import Connect, connect
 from fastws.ws.heads import Headers, HeadersLike, Request, response_of
 from fastws.ws.limits import NO_LIMIT
-from fastws.ws.open import shake_hands
+from fastws.ws.open import Openable, shake_hands
 from fastws.ws.stream import LIMIT, Stream
 from fastws.ws.transport import StreamLimits, WebSocketTransport, stream_options
 
@@ -111,31 +111,18 @@ class Way(Connect):
         return confirm(transport, kind, answer.stream.hold, head, offered), details
 
 
-class OpenStream:
+class OpenStream(Openable[Stream]):
     """A byte stream to be opened: ``async with`` or ``await``."""
+
+    _made_by = "open_stream()"
 
     def __init__(self, way: Way, limit: int) -> None:
         self._way = way
         self._limit = limit
-        self._stream: Stream | None = None
-
-    def __await__(self) -> Generator[Any, None, Stream]:
-        return self._open().__await__()
 
     async def _open(self) -> Stream:
         stream, details = await self._way.open()
         return Stream(stream, self._way.options, details, limit=self._limit)
-
-    async def __aenter__(self) -> Stream:
-        if self._stream is not None:
-            raise RuntimeError("open_stream() is in use: call it once for each block")
-        self._stream = await self._open()
-        return self._stream
-
-    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await stream.__aexit__(kind, exc, traceback)
 
 
 def open_stream(

@@ -6,7 +6,6 @@ brings its last byte. Source: RFC 6455 section 4.2; the rules stand in
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from fastws.net import sockopt
 from fastws.net.stream import ByteStream, Hold, describe, write_eof
 from fastws.wire.handshake import Upgrade, build_accept
 from fastws.wire.http1 import HeadReader
+from fastws.ws.failures import log_failure
 from fastws.ws.handler import Handler
 from fastws.ws.protocol import WebSocket
 
@@ -153,13 +153,7 @@ class Opening:
 
     def fail(self, exc: Exception) -> None:
         """A hook raised: 500, and one line."""
-        log = self._server.logger
-        log.error(
-            "WebSocket handler failed: %s: %s",
-            type(exc).__name__,
-            exc,
-            exc_info=log.isEnabledFor(logging.DEBUG),
-        )
+        log_failure(self._server.logger, exc)
         self.finish(build_refusal(Refusal("handler failed", http_status=500)))
 
     def finish(self, answer: bytes) -> None:

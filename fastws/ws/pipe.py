@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fastws.net.stream import Hold, Kind
+from fastws.net.stream import Hold, Kind, write_limits
 from fastws.typing import BytesLike
 
 HELD = 64 * 1024  # bytes for a protocol that has paused; more stop the pump
@@ -382,13 +382,7 @@ class PipeTransport(asyncio.Transport):
     def set_write_buffer_limits(
         self, high: int | None = None, low: int | None = None
     ) -> None:
-        if high is None:
-            high = _HIGH if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
+        self._high, self._low = write_limits(high, low, _HIGH)
         self._maybe_pause()
 
     def lend(self) -> None:

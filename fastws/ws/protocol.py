@@ -23,6 +23,7 @@ from fastws.net.stream import Kind, write_eof
 from fastws.net.sweep import sweep_of
 from fastws.typing import BytesLike, Codec
 from fastws.wire.frames import Close, encode_control
+from fastws.ws.failures import log_failure
 from fastws.ws.limits import DEFAULTS, Options
 from fastws.ws.memory import pool_of
 
@@ -314,12 +315,7 @@ class WebSocket(_Base):
 
     def handler_failed(self, exc: Exception) -> None:
         """One line, no more: the connection ends, the others go on."""
-        logger.error(
-            "WebSocket handler failed: %s: %s",
-            type(exc).__name__,
-            exc,
-            exc_info=logger.isEnabledFor(logging.DEBUG),
-        )
+        log_failure(logger, exc)
         if self.transport is not None:
             self.error = exc
             self._fail_connection(_consts.CLOSE_INTERNAL_ERROR, "")

@@ -19,6 +19,7 @@ from fastws.wire.deflate import Deflate
 from fastws.wire.handshake import accept_key
 from fastws.ws.connection import Connection
 from fastws.ws.facts import State
+from fastws.ws.failures import log_failure
 from fastws.ws.heads import (
     PRODUCT,
     Headers,
@@ -284,12 +285,7 @@ class Server:
             self.logger.debug("WebSocket handler ended: %s", exc)
             await connection.close()
         except Exception as exc:
-            self.logger.error(
-                "WebSocket handler failed: %s: %s",
-                type(exc).__name__,
-                exc,
-                exc_info=self.logger.isEnabledFor(logging.DEBUG),
-            )
+            log_failure(self.logger, exc)
             await connection.close(CLOSE_INTERNAL_ERROR)
         except BaseException:
             connection.abort()

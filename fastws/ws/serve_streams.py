@@ -19,6 +19,7 @@ from fastws._consts import CLOSE_GOING_AWAY, LINGER, Side
 from fastws.net.ends import CopyOptions
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.wire import announce
+from fastws.ws.failures import log_failure
 from fastws.ws.heads import HeadersLike, pairs_of
 from fastws.ws.opening import Opening
 from fastws.ws.serve import Hook, Select, Serve, Server
@@ -120,12 +121,7 @@ class StreamServer(Server):
             logger.debug("stream ended: %s", str(exc))  # keeps no frame
             stream.abort()
         except Exception as exc:
-            logger.error(
-                "WebSocket handler failed: %s: %s",
-                type(exc).__name__,
-                exc,
-                exc_info=logger.isEnabledFor(logging.DEBUG),
-            )
+            log_failure(logger, exc)
             stream.abort()
         except BaseException:
             stream.abort()
