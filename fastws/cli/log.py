@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TextIO
 
+from fastws.cli.flood import FloodFilter
+
 LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -103,7 +105,9 @@ def wants_colour(stream: TextIO) -> bool:
     return not os.environ.get("NO_COLOR") and stream.isatty()
 
 
-def setup(level: str, form: str, stream: TextIO | None = None) -> None:
+def setup(
+    level: str, form: str, stream: TextIO | None = None, *, limit: int = 0
+) -> None:
     """Send every log line of the process to ``stream``, once.
 
     Args:
@@ -111,6 +115,8 @@ def setup(level: str, form: str, stream: TextIO | None = None) -> None:
             from warnings on.
         form: ``human`` or ``json``.
         stream: where to; stderr by default. Retained.
+        limit: equal warnings and refusals a minute, 0 for all of them; on level
+            ``debug`` there is no limit.
     """
     out = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(out)
@@ -118,6 +124,8 @@ def setup(level: str, form: str, stream: TextIO | None = None) -> None:
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(HumanFormatter(colour=wants_colour(out)))
+    if limit and level != "debug":
+        handler.addFilter(FloodFilter(handler, limit))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

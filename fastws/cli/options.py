@@ -336,7 +336,7 @@ class ModeCommand(click.Command):
     def start(self, /, **values: Any) -> None:
         """Build the spec from what was given, run it, exit with its status."""
         ctx = click.get_current_context()
-        names = ("log_level", "log_format", "workers")
+        names = ("log_level", "log_format", "log_limit", "workers")
         process = {name: values.pop(name) for name in names}
         pairs = values.pop("also", ())
         rows = (param for param in self.params if isinstance(param, ModeOption))

@@ -37,6 +37,7 @@ def run_specs(
     *,
     log_level: str,
     log_format: str,
+    log_limit: int = 0,
     warnings: Sequence[str] = (),
     **process: Any,
 ) -> int:
@@ -46,13 +47,14 @@ def run_specs(
         specs: at least one.
         log_level: of our own loggers.
         log_format: ``human`` or ``json``.
+        log_limit: equal warnings and refusals a minute, 0 for all of them.
         warnings: to log first.
         process: further arguments of :func:`fastws.app.run`.
 
     The loop of the application has its own signal handlers: ours cover the time
     before, in which the address is bound already, and the exit after it.
     """
-    log.setup(log_level, log_format)
+    log.setup(log_level, log_format, limit=log_limit)
     for text in warnings:
         logger.warning("%s", text)
     on_stop(leave)

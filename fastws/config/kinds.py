@@ -1,7 +1,7 @@
 """How the values of options are written and shown. Pure."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -27,6 +27,18 @@ class Kind(msgspec.Struct, frozen=True):
     metavar: str
     parse: Callable[[str], Any] = str
     show: Callable[[Any], str] = str
+
+
+class Row(TypedDict, total=False):
+    """Arguments of :class:`fastws.config.options.Option`, for rows in other files."""
+
+    flag: str
+    kind: Kind
+    group: str
+    help: str
+    secret: bool
+    off: bool
+    default: Any
 
 
 def parse_count(text: str) -> int:

@@ -23,7 +23,9 @@ MODES: dict[
 ARGUMENTS = frozenset({"listen", "upstream", "target", "more_targets"})
 """Attributes of the schemas that are written without a flag."""
 
-PROCESS = frozenset({"also", "workers", "log_level", "log_format", "forward"})
+PROCESS = frozenset(
+    {"also", "workers", "log_level", "log_format", "log_limit", "forward"}
+)
 """Options of the whole process, which no schema has."""
 
 _NOT_PROXY = frozenset(

@@ -34,6 +34,7 @@ from fastws.config.pool_rows import POOL_ROWS
 from fastws.config.proxy import ProxyUrl
 from fastws.config.routes import Route
 from fastws.config.rules import Rule
+from fastws.config.run_rows import RUN, RUN_ROWS
 from fastws.config.via import parse_via
 
 
@@ -126,7 +127,6 @@ _IN = "Who comes in"
 _WHERE = "Where to"
 _TIMES = "Keep-alive and time-outs"
 _LIMITS = "Limits"
-_RUN = "Start, stop and log"
 
 OPTIONS: Sequence[Option] = (
     Option(
@@ -309,7 +309,7 @@ OPTIONS: Sequence[Option] = (
         "--auth-attempts",
         Kind("COUNT", parse_count, str),
         _IN,
-        "wrong tokens of one address in a minute, then 429; 0 for any number",
+        "wrong guesses of one address in a minute, then 429; 0 for any number",
         off=True,
     ),
     Option(
@@ -444,7 +444,7 @@ OPTIONS: Sequence[Option] = (
     Option(
         "--also",
         Kind("LISTEN=...", Pair.parse),
-        _RUN,
+        RUN,
         {
             "stw": "one more pair in this process, LISTEN=URL; repeatable",
             "wts": "one more pair in this process, LISTEN=TARGET; repeatable",
@@ -454,38 +454,23 @@ OPTIONS: Sequence[Option] = (
     Option(
         "--workers",
         Kind("COUNT", parse_count),
-        _RUN,
+        RUN,
         "processes that share the work; limits are divided by it",
         default=1,
     ),
     Option(
         "--oneshot",
         FLAG,
-        _RUN,
+        RUN,
         "serve one connection, then exit: 0 if it ended in order, else 1",
     ),
     Option(
         "--text",
         FLAG,
-        _RUN,
+        RUN,
         "with -: a line is a text message, a message is a line",
     ),
-    Option("--drain-delay", TIME, _RUN, "from the signal to the end of accepting"),
-    Option("--drain-timeout", TIME, _RUN, "for open connections after that"),
-    Option(
-        "--log-level",
-        choice("LEVEL", "debug", "info", "warning", "error"),
-        _RUN,
-        "debug, info, warning or error; warning for - and inetd:",
-        default="info",
-    ),
-    Option(
-        "--log-format",
-        choice("human|json", "human", "json"),
-        _RUN,
-        "of log lines",
-        default="human",
-    ),
+    *(Option(**row) for row in RUN_ROWS),
 )
 """Every option, in the order of help texts and reference."""
 

@@ -1,26 +1,13 @@
 """Rows of the table of options that only ``proxy --via ws://…`` has. Pure."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
 
 from fastws.config import fields as f
-from fastws.config.kinds import SIZE, TIME, Kind, choice, parse_count
+from fastws.config.kinds import SIZE, TIME, Kind, Row, choice, parse_count
 
 _POOL = "Pool of WebSockets (--via ws:// or wss://)"
 _COUNT = Kind("COUNT", parse_count)
 _ANY = Kind("COUNT", parse_count, str)
-
-
-class Row(TypedDict, total=False):
-    """Arguments of :class:`fastws.config.options.Option`."""
-
-    flag: str
-    kind: Kind
-    group: str
-    help: str
-    secret: bool
-    off: bool
-    default: Any
 
 
 POOL_ROWS: Sequence[Row] = (

@@ -339,14 +339,14 @@ def test_arguments_become_a_spec(recorded: Recorder) -> None:
         max_connections=5,
         idle_timeout=60.0,
     )
-    logging = {"log_level": "debug", "log_format": "json"}
+    logging = {"log_level": "debug", "log_format": "json", "log_limit": 20}
     assert recorded.process == {**logging, "workers": 1}
 
 
 def test_no_option_keeps_every_default(recorded: Recorder) -> None:
     assert invoke(*WTS).exit_code == 0
     assert recorded.spec() == fastws.WsToTcp(listen="8080", target="127.0.0.1:22")
-    logging = {"log_level": "info", "log_format": "human"}
+    logging = {"log_level": "info", "log_format": "human", "log_limit": 20}
     assert recorded.process == {**logging, "workers": 1}
 
 

@@ -14,7 +14,7 @@ from fastws.cli.options import ModeCommand
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = [path for path in sorted((ROOT / "examples").rglob("*")) if path.is_file()]
-PROCESS = ("log_level", "log_format", "workers")
+PROCESS = ("log_level", "log_format", "log_limit", "workers")
 START = re.compile(
     r"(?:^|[\s'\"/=])fastws "
     r"((?:stw|wts|proxy|proxy-server|websockify|ws-proxy|hash-password) [^#|>]*)"

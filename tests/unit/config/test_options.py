@@ -12,7 +12,7 @@ BOTH = {
     *("--insecure", "--ping", "--ping-deadline", "--connect-timeout", "--linger"),
     *("--handshake-timeout", "--idle-timeout", "--half-close-timeout"),
     *("--tcp-user-timeout", "--max-connections", "--max-message", "--drain-delay"),
-    *("--drain-timeout", "--log-level", "--log-format"),
+    *("--drain-timeout", "--log-level", "--log-format", "--log-limit"),
     *("--max-connection-age", "--also", "--workers", "--oneshot", "--udp-idle"),
 }
 STW = BOTH | {"--host", "--origin", "--connect-to", "--on-eof"}
@@ -34,11 +34,12 @@ PROXY = {
         "--source",
         "--bind-device",
     ),
-    *("--user", "--users", "--no-auth", "--protocols", "--allow", "--deny"),
+    *("--user", "--users", "--no-auth", "--auth-attempts", "--protocols"),
+    *("--allow", "--deny"),
     *("--forward", "--connect-timeout", "--handshake-timeout", "--idle-timeout"),
     *("--udp-idle", "--half-close-timeout", "--linger", "--tcp-user-timeout"),
     *("--max-connections", "--workers", "--drain-delay", "--drain-timeout"),
-    *("--log-level", "--log-format"),
+    *("--log-level", "--log-format", "--log-limit"),
     *("--ping", "--ping-deadline", "--max-message", "--max-data", "--pool-idle"),
     *("--via-protocol", "--via-token", "--host", "--connect-to"),
     *("--sni", "--ca", "--insecure", "--retry", "--retry-delay", "--retry-pooled"),
@@ -55,7 +56,14 @@ PROXY_SERVER = {
     *("--connect-timeout", "--handshake-timeout", "--idle-timeout", "--pool-idle"),
     *("--udp-idle", "--half-close-timeout", "--linger", "--tcp-user-timeout"),
     *("--max-connections", "--max-per-ip", "--max-data", "--max-message"),
-    *("--workers", "--drain-delay", "--drain-timeout", "--log-level", "--log-format"),
+    *(
+        "--workers",
+        "--drain-delay",
+        "--drain-timeout",
+        "--log-level",
+        "--log-format",
+        "--log-limit",
+    ),
 }
 
 
