@@ -109,6 +109,9 @@ MAX_PACKET = 260 + 65507  # bytes of a whole packet that is no payload: a datagr
 MAX_HEAD = 16 * 1024
 MAX_FIELDS = 100
 
+# Who may guess a token or a password: wrong ones of an address in a minute.
+AUTH_ATTEMPTS = 20
+
 # Times.
 CONNECT_TIMEOUT = 5.0
 RESOLVE_TIMEOUT = 5.0

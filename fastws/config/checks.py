@@ -96,6 +96,13 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def check_limit(spec: Any, name: str) -> None:
+    """Check a number that 0 switches off."""
+    value = getattr(spec, name)
+    if not is_count(value) or value < 0:
+        raise ConfigError(name, "must be a whole number, 0 for no limit")
+
+
 def check_seconds(spec: Any, name: str, *, zero: bool) -> None:
     """Check a time."""
     value = getattr(spec, name)

@@ -7,8 +7,10 @@ import msgspec
 from msgspec.structs import fields as fields_of
 from msgspec.structs import force_setattr
 
+from fastws import _consts
 from fastws.config import fields as f
 from fastws.config.checks import (
+    check_limit,
     check_loop,
     check_pair,
     check_text,
@@ -105,6 +107,7 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             and rules mean nothing; text is parsed.
         user: ``name:password`` pairs, one of which lets in.
         users: file of ``name:hash`` lines, one of whom lets in.
+        auth_attempts: wrong passwords of one address in a minute, 0 for any number.
         no_auth: everybody may use it, although others than this machine can connect.
         protocols: of http, https (CONNECT) and socks5; text is parsed.
         allow: rules, see :mod:`fastws.config.rules`; with them only what one names
@@ -147,6 +150,7 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     target: Parsed[ConnectTo | None] = None  # type: ignore[assignment]
     user: tuple[str, ...] = ()
     users: str | None = None
+    auth_attempts: int = _consts.AUTH_ATTEMPTS
     no_auth: bool = False
     protocols: tuple[str, ...] = PROTOCOLS
     allow: tuple[Rule, ...] = ()
@@ -201,6 +205,7 @@ class ForwardProxy(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError("protocols", str(error)) from None
         check_texts(self, "user", parse_user)
         check_pair(self, "cert", "key")
+        check_limit(self, "auth_attempts")
         if self.no_auth:
             refuse(self, ("user", "users"), "contradicts --no-auth")
         may_be_reached = self.listen.kind == "tcp" and not self.listen.is_loopback

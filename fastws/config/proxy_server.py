@@ -2,10 +2,12 @@
 
 from typing import ClassVar, Literal
 
+from fastws import _consts
 from fastws.config import access
 from fastws.config import fields as f
 from fastws.config.checks import (
     check_headers,
+    check_limit,
     check_pair,
     check_seconds,
     check_text,
@@ -22,7 +24,6 @@ from fastws.exceptions import ConfigError
 MAX_DATA = 2048
 MAX_DATA_LIMIT = 64 * 1024
 POOL_IDLE = 600.0
-AUTH_ATTEMPTS = 20
 
 
 class ProxyServer(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +60,7 @@ class ProxyServer(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     listen: Parsed[Listen]
     auth_token: tuple[str, ...] = ()
-    auth_attempts: int = AUTH_ATTEMPTS
+    auth_attempts: int = _consts.AUTH_ATTEMPTS
     no_auth: bool = False
     path: str | None = None
     allow_host: tuple[str, ...] = ()
@@ -119,9 +120,7 @@ class ProxyServer(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def _check_limits(self) -> None:
         for name in ("max_per_ip", "auth_attempts"):
-            value = getattr(self, name)
-            if not is_count(value) or value < 0:
-                raise ConfigError(name, "must be a whole number, 0 for no limit")
+            check_limit(self, name)
         if not is_count(self.max_data) or not 1 <= self.max_data <= MAX_DATA_LIMIT:
             raise ConfigError("max_data", "must be from 1 to 64KiB")
         check_seconds(self, "pool_idle", zero=True)

@@ -246,13 +246,8 @@ class BareAuth(Auth):
         Right ones are refused then, too: else there would be no limit to guessing.
         """
         attempts = self._attempts if client else None
-        if attempts is not None and (seconds := attempts.wait(client)):
-            raise Refusal(
-                f"{attempts.limit} wrong tokens of this address (--auth-attempts)",
-                http_status=429,
-                headers=(("Retry-After", str(ceil(seconds))),),
-                level=logging.INFO,
-            )
+        if attempts is not None:
+            check_attempts(attempts, client, "tokens")
         token = self._token_of(head, target)
         if not token:
             await super().check(head, target, client)  # says what is wrong
@@ -270,6 +265,27 @@ class BareAuth(Auth):
         if not credentials:
             return values[0] if len(values) == 1 else ""
         return credentials if scheme == "bearer" else ""
+
+
+def check_attempts(attempts: Attempts, client: str, what: str) -> None:
+    """Let a client guess that has not guessed too often.
+
+    Args:
+        attempts: counts its wrong guesses.
+        client: its address.
+        what: it guesses, for the log: ``tokens``.
+
+    Raises:
+        Refusal: with 429, and how long that holds.
+    """
+    seconds = attempts.wait(client)
+    if seconds:
+        raise Refusal(
+            f"{attempts.limit} wrong {what} of this address (--auth-attempts)",
+            http_status=429,
+            headers=(("Retry-After", str(ceil(seconds))),),
+            level=logging.INFO,
+        )
 
 
 def parse_users(text: str, path: str) -> dict[str, PasswordHash]:

@@ -73,6 +73,10 @@ class Attempts:
         self._clock = clock
         self._made: dict[str, float] = {}  # when all of an address's are back
 
+    def divide(self, workers: int) -> None:
+        """Keep to the share of one process out of so many."""
+        self.limit = max(1, (self.limit + workers - 1) // workers)
+
     def wait(self, host: str) -> float:
         """Seconds until ``host`` may guess, 0 for now."""
         back = self._made.get(network_of(host), 0.0)

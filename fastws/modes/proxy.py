@@ -14,6 +14,7 @@ from fastws.config.forward import NO_USERS, ForwardProxy
 from fastws.config.proxy import ProxyUrl
 from fastws.exceptions import ConfigError, DialError
 from fastws.http.auth import Users
+from fastws.http.limit import Attempts
 from fastws.modes.parts import Part
 from fastws.modes.pooled_way import Opener, make_pooled
 from fastws.modes.runner import Runner, naming_options, new_id
@@ -44,6 +45,7 @@ class ForwardProxyRunner(Runner):
     def __init__(self, spec: ForwardProxy) -> None:
         super().__init__(spec, spec.listen)
         self.users: Users | None = None
+        self.attempts = Attempts(spec.auth_attempts) if spec.auth_attempts else None
         self.clients: set[HttpProxy] = set()
         self.opener: Opener | None = None
         self.pooled: PooledWay | None = None
@@ -74,7 +76,7 @@ class ForwardProxyRunner(Runner):
     def _make_options(self, spec: ForwardProxy) -> ProxyOptions:
         accounts = None
         if spec.user or self.users is not None:
-            accounts = Accounts(spec.user, self.users)
+            accounts = Accounts(spec.user, self.users, self.attempts)
         return ProxyOptions(
             protocols=frozenset(spec.protocols),
             accounts=accounts,
@@ -87,6 +89,8 @@ class ForwardProxyRunner(Runner):
 
     def open(self, workers: int = 1) -> None:
         super().open(workers)
+        if self.attempts is not None:
+            self.attempts.divide(workers)
         # The bound addresses tell, also of inherited sockets.
         hosts = [_end_of(where)[0] for where in self.endpoints]
         is_local = bool(hosts) and all(map(_is_local, hosts))

@@ -79,8 +79,7 @@ class ProxyServerRunner(UpgradeRunner):
     def open(self, workers: int = 1) -> None:
         super().open(workers)
         if self.attempts is not None:
-            limit = self.attempts.limit
-            self.attempts.limit = max(1, (limit + workers - 1) // workers)
+            self.attempts.divide(workers)
 
     def _make_auth(self, spec: ProxyServer) -> Auth | None:
         return BareAuth(spec.auth_token, self.attempts) if spec.auth_token else None

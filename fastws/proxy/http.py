@@ -251,7 +251,8 @@ class HttpProxy:
         """Check who asks (RFC 9110 section 11.7, RFC 7617).
 
         Raises:
-            Refusal: with 407, or 503 when too many passwords wait to be checked.
+            Refusal: with 407; 503 when too many passwords wait to be checked, 429
+                when the client has tried too many wrong ones.
         """
         accounts = self._options.accounts
         if accounts is None:

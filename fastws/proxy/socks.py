@@ -7,7 +7,7 @@ import asyncio
 import logging
 
 from fastws.exceptions import DialError, RemoteProtocolError, Unsupported
-from fastws.http.answers import Refusal
+from fastws.http.answers import Refusal, level_of
 from fastws.net import sockopt
 from fastws.net.dial import Deadline
 from fastws.net.inbox import Inbox
@@ -47,8 +47,9 @@ async def serve_socks(
         await inbox.finish(b"", 0)
         return
     except RemoteProtocolError as error:
-        who_left = inbox.lost or inbox.eof
-        visit.refuse(error.reason, logging.INFO if who_left else logging.WARNING)
+        has_left = inbox.lost or inbox.eof
+        level = level_of(error) if isinstance(error, Refusal) else logging.WARNING
+        visit.refuse(error.reason, logging.INFO if has_left else level)
         await inbox.finish(_taken(machine), options.linger)
         return
     if request.command is Command.CONNECT:
@@ -74,7 +75,8 @@ async def _read_request(
                     request = event
                 else:
                     # What is no name of ours may be a password in the wrong field.
-                    if await _log_in(machine, event, accounts, host_of(inbox.peer)):
+                    await _log_in(machine, event, accounts, host_of(inbox.peer))
+                    if machine.error is None:
                         user = event.user
         if machine.error is not None:
             text = f" ({user!r})" if user else ""
@@ -93,16 +95,21 @@ async def _read_request(
 
 async def _log_in(
     machine: Socks5Server, login: Login, accounts: Accounts | None, client: str
-) -> bool:
+) -> None:
+    """Let a client pass, or not.
+
+    Raises:
+        Refusal: whether its password is right was not looked at.
+    """
     try:
         is_right = accounts is None or await accounts.admit(*login, client)
-    except Refusal:  # too many wait
-        is_right = False
+    except Refusal:
+        machine.deny()
+        raise
     if is_right:
         machine.admit()
     else:
         machine.deny()
-    return is_right
 
 
 def _taken(machine: Socks5Server) -> bytes:

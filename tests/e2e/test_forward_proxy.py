@@ -236,6 +236,39 @@ def test_d5_socks_login_is_refused(guarded: Fastws, pair: str) -> None:
     assert "hunter2" not in guarded.text
 
 
+def test_d5_guesses_are_limited_by_address(users: Path) -> None:
+    options = ("--user", "alice:pw", "--users", str(users), "--auth-attempts", "2")
+    with forward_proxy(*options) as process, Service(echo) as service:
+        where = f"127.0.0.1:{service.port}"
+        for _ in range(3):  # who says nothing has guessed nothing
+            assert connect_status(process, where, "X-None: 1") == 407
+        assert connect_status(process, where, basic("carl:no")) == 407
+        with connect(process.port) as sock:
+            assert log_in(sock, "alice", "no") == b"\1\1"
+        for pair in ("alice:no", "alice:pw", "carl:pa:ss"):
+            with connect(process.port) as sock:
+                sock.sendall(connect_head(where, basic(pair)))
+                status, fields = read_head(sock)
+            assert status == 429
+            assert 0 < int(fields["retry-after"]) <= 30
+            user, _, password = pair.partition(":")
+            with connect(process.port) as sock:
+                assert log_in(sock, user, password) == b"\1\1"
+                assert read_to_end(sock) == b""
+            text = r"INFO .* 2 wrong passwords of this address \(--auth-attempts\)"
+            process.wait_for(text)
+        assert service.accepted == 0
+
+
+def test_d5_guesses_without_a_limit() -> None:
+    options = ("--user", "alice:pw", "--auth-attempts", "0")
+    with forward_proxy(*options) as process, Service(echo) as service:
+        where = f"127.0.0.1:{service.port}"
+        for _ in range(25):
+            assert connect_status(process, where, basic("alice:no")) == 407
+        assert connect_status(process, where, basic("alice:pw")) == 200
+
+
 @pytest.mark.parametrize("pair", ["alice:se:cret", "carl:pa:ss"])
 def test_d5_right_login_lets_in(
     guarded: Fastws, service: Service, origin: Origin, pair: str
