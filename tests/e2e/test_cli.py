@@ -52,7 +52,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     vars(module)["run"] = recorder.run
     monkeypatch.setitem(sys.modules, "fastws.app", module)
     monkeypatch.setitem(vars(fastws), "app", module)
-    monkeypatch.setattr("fastws.cli.log.setup", lambda level, form: None)
+    monkeypatch.setattr("fastws.cli.log.setup", lambda *args, **named: None)
     monkeypatch.setattr("fastws.cli.serve.on_stop", lambda handler: None)
     for name in [name for name in os.environ if name.startswith("FASTWS_")]:
         monkeypatch.delenv(name)
