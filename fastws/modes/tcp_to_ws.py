@@ -18,7 +18,7 @@ from fastws.exceptions import (
 from fastws.modes.header_file import HeaderFile
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.modes.text import TextSession
-from fastws.modes.udp import REST, UdpFlow, flow_options
+from fastws.modes.udp import REST, UdpFlow, end_quiet, flow_options
 from fastws.modes.way_out import (
     describe_refusal,
     guess,
@@ -122,7 +122,13 @@ class TcpToWsRunner(Runner):
             self.refuse(who, f"{self.spec.upstream.display}: {error}", ident=ident)
             await asyncio.sleep(REST)
             return
-        await self.converse(UdpFlow(up, peer, self.options), who, ident)
+        flow = UdpFlow(up, peer, self.options)
+        if self.is_draining:
+            flow.go_when_quiet()
+        await self.converse(flow, who, ident)
+
+    def stop_requests(self) -> None:
+        end_quiet(self.copies)
 
     async def _connect(self, ident: str) -> WebSocketStream:
         """Dial and upgrade, as often as ``--retry`` says."""

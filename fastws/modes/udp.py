@@ -4,9 +4,12 @@ Source: docs/wire.md, ``udp/1``. A helper of the modes, not one of its own.
 """
 
 import asyncio
+import random
+from collections.abc import Iterable
 from dataclasses import replace
 
 from fastws import _consts
+from fastws.net.ageing import QUIET
 from fastws.net.copy import CopyResult
 from fastws.net.ends import CopyOptions
 from fastws.net.messages import MessageLink
@@ -145,6 +148,24 @@ class UdpFlow:
         """Bytes so far, both ways."""
         return self.bytes_in + self.bytes_out
 
+    def go_when_quiet(self, spread: float = 0.0) -> None:
+        """End it in a pause, as when the process stops: datagrams have no end.
+
+        Args:
+            spread: seconds over which flows that are quiet already go.
+        """
+        seen = self.messages_in + self.messages_out
+        delay = QUIET + random.random() * spread
+        self.loop.call_later(delay, self._go_if_quiet, seen)
+
+    def _go_if_quiet(self, seen: int) -> None:
+        if self.done.done():
+            return
+        if self.messages_in + self.messages_out == seen:
+            self.go_away("draining")
+        else:
+            self.go_when_quiet()
+
     def go_away(self, reason: str) -> None:
         """End it ourselves: Close 1001."""
         self.link.go_away(reason)
@@ -152,6 +173,14 @@ class UdpFlow:
     def abort(self, reason: str) -> None:
         """Reset the WebSocket."""
         self.link.abort(reason)
+
+
+def end_quiet(copies: Iterable[object]) -> None:
+    """Have the flows among ``copies`` end, each in its next pause."""
+    flows = [copy for copy in copies if isinstance(copy, UdpFlow)]
+    spread = _consts.DRAIN_SPREAD if len(flows) > 1 else 0.0
+    for flow in flows:
+        flow.go_when_quiet(spread)
 
 
 def flow_options(options: CopyOptions, idle: float) -> CopyOptions:

@@ -20,7 +20,7 @@ from fastws.modes.gate import Visit, make_gate
 from fastws.modes.parts import Part
 from fastws.modes.runner import naming_options
 from fastws.modes.targets import NoTarget, Targets, Way
-from fastws.modes.udp import UdpFlow, flow_options
+from fastws.modes.udp import UdpFlow, end_quiet, flow_options
 from fastws.modes.upgrades import UpgradeRunner
 from fastws.net import sockopt
 from fastws.net.arrived import ArrivedHold
@@ -150,8 +150,13 @@ class WsToTcpRunner(UpgradeRunner):
         """What serves a WebSocket from now on: bytes, or a message a datagram."""
         if isinstance(up, UdpStream):
             flow = UdpFlow(down, up.end, self.flow_options)
+            if self.is_draining:
+                flow.go_when_quiet()
             return self.converse(flow, who, ident)
         return self.copy(down, up, who, ident)
+
+    def stop_requests(self) -> None:
+        end_quiet(self.copies)
 
     def _take_once(self, transport: Any) -> None:
         """An upgrade that may go on is the one to serve, and the last."""
