@@ -1,13 +1,15 @@
-"""Fixtures for every test: the twins."""
+"""Fixtures for every test: the twins, and a service to reach."""
 
 import os
 import re
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from fastws import _backend
+from tests.support.services import Service, echo
 
 settings.register_profile(
     "busy machine",
@@ -48,3 +50,10 @@ def twins() -> tuple[ModuleType, ModuleType]:
         if os.environ.get("FASTWS_REQUIRE_SPEEDUPS", "0") not in ("", "0"):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """Echoes; the tests of one file share it."""
+    with Service(echo) as running:
+        yield running

@@ -17,12 +17,6 @@ from tests.support.timing import LONG
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
 def works(near: Fastws) -> bool:
     with connect(near.port) as sock:
         return ask(sock, b"hello") == b"hello"

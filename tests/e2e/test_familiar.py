@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from tests.support.services import Service, ask, connect, echo
 from tests.support.timing import LONG, SHORT, UNIT
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 def websockify(*arguments: str, **variables: str) -> Fastws:

@@ -30,7 +30,6 @@ from tests.support.services import (
     Service,
     ask,
     connect,
-    echo,
     pump_through,
     read_exactly,
     read_to_end,
@@ -40,12 +39,6 @@ from tests.support.timing import LONG, UNIT
 pytestmark = pytest.mark.e2e
 
 SIZE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

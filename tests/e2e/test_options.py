@@ -21,7 +21,6 @@ from tests.support.services import (
     Service,
     ask,
     connect,
-    echo,
     ends_with_reset,
     is_reset_by,
     read_exactly,
@@ -32,12 +31,6 @@ from tests.support.timing import LONG, SHORT, UNIT, units
 pytestmark = pytest.mark.e2e
 
 OTHER_PAGE = "https://evil.example"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 @contextlib.contextmanager

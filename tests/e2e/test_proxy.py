@@ -17,7 +17,6 @@ from tests.support.services import (
     answer_late,
     ask,
     connect,
-    echo,
     is_reset_by,
     pump_through,
     read_to_end,
@@ -29,12 +28,6 @@ pytestmark = pytest.mark.e2e
 EDGE = "edge.example"
 USER = "bob:p@ss word"
 ENCODED = "bob:p%40ss%20word"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

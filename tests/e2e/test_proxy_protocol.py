@@ -46,12 +46,6 @@ PAIR = ("--cert", certs().cert, "--key", certs().key)
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def requiring(service: Service) -> Iterator[Fastws]:
     options = ("--proxy-protocol", "require", "--handshake-timeout", units(10))
     with wts(service.port, *options) as process:

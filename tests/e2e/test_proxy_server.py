@@ -37,12 +37,6 @@ def server() -> Iterator[Fastws]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
 def plain_server(*options: str, **variables: str) -> Any:
     return proxy_server(*options, tls=False, **variables)
 

@@ -20,7 +20,6 @@ from tests.support.rust_proxy import opened, proxy_server
 from tests.support.services import (
     Service,
     connect,
-    echo,
     ends_with_reset,
 )
 from tests.support.timing import LONG, SHORT, UNIT, units
@@ -34,12 +33,6 @@ CONNECTED, FAILED, DENIED, REFUSED, TIMED_OUT, UNKNOWN = 0, 1, 2, 5, 6, 8
 def server() -> Iterator[Fastws]:
     with proxy_server(tls=False) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 def plain_server(*options: str, **variables: str) -> Any:
@@ -136,7 +129,7 @@ def test_drain_lets_streams_end_and_says_1001(service: Service) -> None:
             assert client.hears_close() == (1001, b"draining")
             client.close()
         assert server.wait() == 0
-        server.wait_for("WebSocket ended after 1 streams: draining")
+        server.wait_for("WebSocket ended after 1 stream: draining")
         server.wait_for("stopped proxy-server: 2 connections, ")
 
 

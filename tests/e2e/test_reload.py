@@ -4,7 +4,6 @@ import base64
 import shutil
 import signal
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,9 @@ from tests.support import rawws
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, stw, wts
 from tests.support.rawws import BINARY, Peer
-from tests.support.services import Service, ask, connect, echo, is_reset_by
+from tests.support.services import Service, ask, connect, is_reset_by
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 def trusting(ca: str) -> ssl.SSLContext:

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,9 @@ from tests.support.certs import certs, plain_server_context
 from tests.support.cli import Fastws, eventually, stw, wts
 from tests.support.proxies import ConnectProxy
 from tests.support.rawws import BINARY, upgraded
-from tests.support.services import Service, ask, connect, echo, is_reset_by
+from tests.support.services import Service, ask, connect, is_reset_by
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 def put(file: Path, text: str) -> Path:

@@ -18,12 +18,6 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def secure(service: Service) -> Iterator[Fastws]:
     """wts with TLS, for every name of this machine."""
     pair = ("--cert", certs().cert, "--key", certs().key)

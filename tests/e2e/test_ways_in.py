@@ -22,12 +22,6 @@ pytestmark = pytest.mark.e2e
 TOKEN, OTHER = "correct-horse-battery", "staple.42~x"
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
 def hashed(password: str, *user: str) -> str:
     """What ``fastws hash-password`` prints."""
     done = subprocess.run(

@@ -12,19 +12,13 @@ from tests.support import rawws
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, run_fastws, wts
 from tests.support.rawws import Answer, upgraded
-from tests.support.services import Service, connect, echo
+from tests.support.services import Service, connect
 from tests.support.timing import LONG
 
 pytestmark = pytest.mark.e2e
 
 SCRYPT_X = "Pq6nPP9sSt3hth3FmeUpbHAhFXGQIQuoDRTbeh+Qy8U"
 BIG = bytes(range(256)) * 12_000  # over what a socket takes at once
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

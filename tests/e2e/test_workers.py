@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,13 @@ from tests.support import rawws
 from tests.support.cli import Fastws, eventually, run_fastws, stw, wts
 from tests.support.processes import children, is_running
 from tests.support.rawws import BINARY, CLOSE, Peer, upgraded
-from tests.support.services import Service, ask, connect, echo
+from tests.support.services import Service, ask, connect
 from tests.support.timing import LONG, units
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
 ]
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 def sockets(pid: int) -> int:

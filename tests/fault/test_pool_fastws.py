@@ -36,12 +36,6 @@ SWITCH = ("Connection: Upgrade", "Upgrade: x")
 SWITCHED = b"HTTP/1.1 101 OK\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
 def far(port: int, *options: str) -> Fastws:
     """A proxy-server, to be entered."""
     listen = f"127.0.0.1:{port}"

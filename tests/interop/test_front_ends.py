@@ -13,7 +13,7 @@ from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, wts
 from tests.support.rawws import BINARY
 from tests.support.servers import free_port
-from tests.support.services import Service, connect, echo
+from tests.support.services import Service, connect
 
 pytestmark = pytest.mark.interop
 
@@ -43,12 +43,6 @@ frontend f
     bind 127.0.0.1:{port} accept-proxy
     http-request return status 200 content-type text/plain lf-string %[src]:%[src_port]
 """
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as process:
-        yield process
 
 
 @contextlib.contextmanager

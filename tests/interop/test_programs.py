@@ -80,12 +80,6 @@ def running(port: int, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
 def far(service: Service) -> Iterator[Fastws]:
     with wts(service.port) as process:
         yield process

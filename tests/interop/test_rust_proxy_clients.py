@@ -51,12 +51,6 @@ def server() -> Iterator[Fastws]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
 def noise(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
@@ -117,7 +111,7 @@ def test_r2_example_11_half_close(server: Fastws) -> None:
 
 def test_r2_garbage_only_ever_ends_its_own_connection(service: Service) -> None:
     rng = random.Random(2)
-    with proxy_server(tls=False) as server:
+    with proxy_server("--log-limit", "0", tls=False) as server:
         with opened(server.port, plain=True) as bystander:
             bystander.dial("127.0.0.1", service.port)
             for number in range(60):
@@ -362,7 +356,7 @@ def test_r23_client_that_owes_its_close() -> None:
             with contextlib.suppress(ssl.SSLError):
                 assert client.is_closed()
             assert time.monotonic() - started > 4 * UNIT
-        server.wait_for("WebSocket ended after 1 streams: no last packet")
+        server.wait_for("WebSocket ended after 1 stream: no last packet")
 
 
 def test_r24_a_new_stream_on_a_pooled_connection_does_not_wait(

@@ -27,7 +27,6 @@ from tests.support.services import (
     Service,
     ask,
     connect,
-    echo,
     read_exactly,
     read_to_end,
 )
@@ -39,12 +38,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.interop]
 def server() -> Iterator[Fastws]:
     with proxy_server() as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 # -- the way in --------------------------------------------------------------------

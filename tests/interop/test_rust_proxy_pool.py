@@ -25,7 +25,6 @@ from tests.support.services import (
     Service,
     ask,
     connect,
-    echo,
     ends_with_reset,
     pump_through,
     read_exactly,
@@ -41,12 +40,6 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def server() -> Iterator[RustProxyServer]:
     with RustProxyServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
         yield running
 
 

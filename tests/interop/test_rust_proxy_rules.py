@@ -21,7 +21,6 @@ from tests.support.rust_proxy import (
 from tests.support.servers import black_hole, closing
 from tests.support.services import (
     Service,
-    echo,
     read_exactly,
     read_to_end,
 )
@@ -34,12 +33,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.interop]
 def server() -> Iterator[Fastws]:
     with proxy_server() as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
 
 
 # -- section 10: odd input ---------------------------------------------------------

@@ -29,7 +29,6 @@ from tests.support.services import (
     answer_late,
     ask,
     connect,
-    echo,
     ends_with_reset,
     pump_through,
     read_exactly,
@@ -45,12 +44,6 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def server() -> Iterator[RustProxyServer]:
     with RustProxyServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
         yield running
 
 
