@@ -44,6 +44,9 @@ class Recorder:
         assert len(self.specs) == 1
         return self.specs[0]
 
+    def setup(self, level: str, form: str, *, limit: int) -> None:
+        self.log = level, form, limit
+
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorder:
@@ -52,7 +55,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     vars(module)["run"] = recorder.run
     monkeypatch.setitem(sys.modules, "fastws.app", module)
     monkeypatch.setitem(vars(fastws), "app", module)
-    monkeypatch.setattr("fastws.cli.log.setup", lambda *args, **named: None)
+    monkeypatch.setattr("fastws.cli.log.setup", recorder.setup)
     monkeypatch.setattr("fastws.cli.serve.on_stop", lambda handler: None)
     for name in [name for name in os.environ if name.startswith("FASTWS_")]:
         monkeypatch.delenv(name)
@@ -321,7 +324,7 @@ def test_arguments_become_a_spec(recorded: Recorder) -> None:
         *("--subprotocol", "binary", "--subprotocol", "x", "--on-eof", "CLOSE"),
         *("--connect-to", "[::1]:8443", "--sni", "h.example", "--no-fastws"),
         *("--max-message", "64KiB", "--max-connections", "5", "--idle-timeout", "1m"),
-        *("--log-level", "DEBUG", "--log-format", "json"),
+        *("--log-level", "DEBUG", "--log-format", "json", "--log-limit", "7"),
     )
     assert (result.exit_code, result.output) == (0, "")
     assert recorded.spec() == fastws.TcpToWs(
@@ -339,15 +342,17 @@ def test_arguments_become_a_spec(recorded: Recorder) -> None:
         max_connections=5,
         idle_timeout=60.0,
     )
-    logging = {"log_level": "debug", "log_format": "json", "log_limit": 20}
+    logging = {"log_level": "debug", "log_format": "json"}
     assert recorded.process == {**logging, "workers": 1}
+    assert recorded.log == ("debug", "json", 7)
 
 
 def test_no_option_keeps_every_default(recorded: Recorder) -> None:
     assert invoke(*WTS).exit_code == 0
     assert recorded.spec() == fastws.WsToTcp(listen="8080", target="127.0.0.1:22")
-    logging = {"log_level": "info", "log_format": "human", "log_limit": 20}
+    logging = {"log_level": "info", "log_format": "human"}
     assert recorded.process == {**logging, "workers": 1}
+    assert recorded.log == ("info", "human", 20)
 
 
 def test_variables_fill_in_and_arguments_win(recorded: Recorder) -> None:
