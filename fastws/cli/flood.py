@@ -114,7 +114,8 @@ def is_bounded(record: logging.LogRecord) -> bool:
         return False
     if record.levelno >= logging.WARNING:
         return True
-    is_refusal = hasattr(record, "reason") and not hasattr(record, "bytes_in")
+    is_end = hasattr(record, "bytes_in") or hasattr(record, "streams")
+    is_refusal = hasattr(record, "reason") and not is_end
     return is_refusal or record.name == "fastws.net"
 
 

@@ -217,7 +217,7 @@ class Visitor:
         if reason.startswith("protocol error"):
             self._runner.refuse(self._who, reason, ident=self._ident)
             return
-        text = "%s %s id=%s: WebSocket ended after %d streams: %s"
+        text = "%s %s id=%s: WebSocket ended after %s: %s"
         fields = {
             "mode": self._runner.name,
             "client": self._who,
@@ -225,7 +225,8 @@ class Visitor:
             "streams": self._streams,
             "reason": reason,
         }
-        logger.info(text, *fields.values(), extra=fields)
+        count = f"{self._streams} stream" + "s" * (self._streams != 1)
+        logger.info(text, *(fields | {"streams": count}).values(), extra=fields)
 
     def _begin(self, request: Request) -> None:
         """A task for the stream; one before it that still dials is given up."""

@@ -45,8 +45,9 @@ class PoolStats:
     def __str__(self) -> str:
         """For the last line of a log."""
         return (
-            f"{self.opened} opened ({self.failed} failed), {self.reused} times reused,"
-            f" {self.lost} lost while idle, {self.retried} streams begun again"
+            f"{self.opened} opened ({self.failed} failed),"
+            f" {self.reused} time{_s(self.reused)} reused, {self.lost} lost while idle,"
+            f" {self.retried} stream{_s(self.retried)} begun again"
         )
 
     def as_fields(self) -> dict[str, int]:
@@ -335,6 +336,11 @@ def _ring(ref: "weakref.ref[Pool[Any]]") -> None:
     pool = ref()
     if pool is not None:
         pool.ring()
+
+
+def _s(count: int) -> str:
+    """The end of the noun behind a number."""
+    return "" if count == 1 else "s"
 
 
 def _failure_of(error: BaseException) -> DialError:

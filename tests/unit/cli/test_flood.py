@@ -145,10 +145,11 @@ def test_what_is_bounded(record: logging.LogRecord, bounded: bool) -> None:
     assert is_bounded(record) is bounded
 
 
-def test_line_at_the_end_of_a_connection_always_passes(kept: Kept) -> None:
+@pytest.mark.parametrize("count", ["bytes_in", "streams"])
+def test_line_at_the_end_of_a_connection_always_passes(kept: Kept, count: str) -> None:
     for _ in range(9):
         record = refusal("a", "closed", logging.INFO)
-        record.__dict__["bytes_in"] = 5
+        record.__dict__[count] = 5
         kept.handle(record)
     assert len(kept.lines) == 9
 

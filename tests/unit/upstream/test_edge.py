@@ -298,4 +298,12 @@ async def test_it_says_how_it_is(far: Far) -> None:
         assert repr(lease) == f"<Lease given back {lease.connection!r}>"
         assert "1 idle, 0 borrowed" in repr(pool)
         assert repr(pool.stats).startswith("PoolStats(closed=0, failed=0, lost=0")
-        assert str(pool.stats).startswith("1 opened (0 failed), 0 times reused")
+        assert str(pool.stats) == (
+            "1 opened (0 failed), 0 times reused, 0 lost while idle,"
+            " 0 streams begun again"
+        )
+        pool.stats.reused = pool.stats.retried = 1
+        assert str(pool.stats) == (
+            "1 opened (0 failed), 1 time reused, 0 lost while idle,"
+            " 1 stream begun again"
+        )
