@@ -44,6 +44,8 @@ from fastws.ws.fragments import (
 from fastws.ws.limits import MaxQueue, water_marks
 from fastws.ws.protocol import WebSocket
 
+_MANY_PINGS = 16  # without an answer yet; nobody needs as many at once
+
 
 class Connection(Facts):
     """One WebSocket. For the tasks of one event loop.
@@ -65,6 +67,7 @@ class Connection(Facts):
         self._is_held = False  # the queue is full, reading stands
         self._drain: Any = None  # an event: too much is unsent
         self._fragments: asyncio.Event | None = None  # a fragmented message is sent
+        self._outgoing: Outgoing | None = None  # that message
         self._pings: dict[bytes, tuple[asyncio.Future[float], float]] = {}
         self._gone = Flag()
 
@@ -319,7 +322,7 @@ class Connection(Facts):
         ):
             raise TypeError(f"cannot send {type(message).__name__}")
         fragments = self._fragments = asyncio.Event()
-        sender = Outgoing(self._ws, text)
+        sender = self._outgoing = Outgoing(self._ws, text)
         try:
             if isinstance(message, AsyncIterable):
                 async for fragment in message:
@@ -335,7 +338,7 @@ class Connection(Facts):
                 self._ws.close(CLOSE_INTERNAL_ERROR, "error in fragmented message")
             raise
         finally:
-            self._fragments = None
+            self._fragments = self._outgoing = None
             fragments.set()
 
     async def _sent(self, done: bool) -> None:
@@ -362,10 +365,12 @@ class Connection(Facts):
         if payload in self._pings:
             raise ConcurrencyError("a ping with the same payload is open already")
         if not self._ws.ping(payload):
-            await self._gone.wait()
-            raise self._closed()
+            await self._sent(False)
         waiter: asyncio.Future[float] = self._loop.create_future()
         self._pings[payload] = waiter, perf_counter()
+        await self._sent(True)
+        if len(self._pings) > _MANY_PINGS:
+            await asyncio.sleep(0)  # pongs are read in turns of the loop only
         return waiter
 
     async def pong(self, data: DataLike = b"") -> None:
@@ -377,23 +382,30 @@ class Connection(Facts):
         """
         payload = payload_of(data)
         encode_control(OP_PONG, payload, None)  # raises for too many bytes
-        if not self._ws.is_open:
-            await self._gone.wait()
-            raise self._closed()
-        self._ws.send_control(OP_PONG, payload)
+        is_open = self._ws.is_open
+        if is_open:
+            self._ws.send_control(OP_PONG, payload)
+        await self._sent(is_open)
 
     # -- closing -------------------------------------------------------------------
 
     async def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Close, and wait until the connection is gone; ``close_timeout`` at most.
 
-        Later calls only wait. Messages that came before can still be received.
+        Later calls only wait. Messages that came before can still be received. While
+        a message is sent in fragments the Close says 1011, as its end is lost.
 
         Raises:
             LocalProtocolError: code or reason must not be sent.
         """
-        self._ws.close(code, reason)
+        self.start_close(code, reason)
         await self._gone.wait()
+
+    def start_close(self, code: int, reason: str) -> None:
+        """What :meth:`close` does before it waits."""
+        if self._outgoing is not None and self._outgoing.kind is not None:
+            code, reason = CLOSE_INTERNAL_ERROR, "close during fragmented message"
+        self._ws.close(code, reason)
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone, whoever closes it."""

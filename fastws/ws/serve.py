@@ -306,7 +306,10 @@ class Server:
             code: of the Close that each of them gets.
             reason: likewise.
         """
-        self._below.close(code, reason, connections=close_connections)
+        self._below.close(connections=False)
+        if close_connections:
+            for connection in list(self.all_connections):
+                connection.start_close(code, reason)
 
     async def wait_closed(self) -> None:
         """Wait for :meth:`close`, the end of all connections and of their handlers."""

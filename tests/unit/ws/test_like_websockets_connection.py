@@ -156,7 +156,8 @@ def test_reject_closes_that_cannot_be_sent(loop_name: str) -> None:
 
 
 @both_loops
-def test_closing_ends_a_message_that_is_sent_in_parts(loop_name: str) -> None:
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_closing_ends_a_message_that_is_sent_in_parts(loop_name: str, who: str) -> None:
     async def main() -> None:
         async with pair() as (client, server):
 
@@ -167,12 +168,19 @@ def test_closing_ends_a_message_that_is_sent_in_parts(loop_name: str) -> None:
 
             sending = asyncio.create_task(client.send(endless()))
             await eventually(lambda: client.is_sending_fragments)
-            await client.close()
+            if who == "client":
+                await client.close()
+            else:
+                await server.close()
             with pytest.raises(ConnectionClosed):
                 await sending
             assert not client.is_sending_fragments
-            with pytest.raises(ConnectionClosed):
+            with pytest.raises(ConnectionClosed) as caught:
                 await server.recv()
+            # The message will have no end: whoever began it says that this is an error.
+            rcvd = caught.value.rcvd
+            assert rcvd is not None
+            assert rcvd.code == (1011 if who == "client" else 1000)
 
     run_on(loop_name, main())
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -236,7 +236,7 @@ def test_headers_are_found_in_any_case() -> None:
 
 
 @both_loops
-@pytest.mark.parametrize("how", ["messages", "fragments"])
+@pytest.mark.parametrize("how", ["messages", "fragments", "ping", "pong"])
 def test_a_handler_that_only_sends_hears_of_a_reset(loop_name: str, how: str) -> None:
     heard: list[BaseException] = []
 
@@ -249,7 +249,7 @@ def test_a_handler_that_only_sends_hears_of_a_reset(loop_name: str, how: str) ->
                 if how == "fragments":
                     await ws.send(b"x" for _ in range(1000))
                 for _ in range(1000):
-                    await ws.send(b"x")
+                    await (ws.send(b"x") if how == "messages" else getattr(ws, how)())
             except ConnectionClosedError as exc:
                 heard.append(exc)
 
@@ -257,5 +257,49 @@ def test_a_handler_that_only_sends_hears_of_a_reset(loop_name: str, how: str) ->
             sock = socket.create_connection(server.sockets[0].getsockname())
             sock.sendall(REQUEST)
             await eventually(lambda: heard)
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_pings_without_end_let_others_have_a_turn(loop_name: str) -> None:
+    async def main() -> None:
+        async def handler(ws: ServerConnection) -> None:
+            for _ in range(1000):
+                await ws.ping()
+            await ws.send(f"{len(ws._pings)}")
+
+        async with serving(handler) as (_, url), connect(url) as ws:
+            assert int(await ws.recv(decode=True)) < 100
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_a_server_that_closes_says_which_messages_have_no_end(loop_name: str) -> None:
+    async def main() -> None:
+        async def handler(ws: ServerConnection) -> None:
+            async def parts() -> AsyncIterator[str]:
+                yield "a beginning"
+                await ws.wait_closed()
+
+            await ws.send(parts() if ws.request.path == "/parts" else "whole")
+            await ws.wait_closed()
+
+        codes = []
+        async with (
+            serving(handler) as (server, url),
+            connect(f"{url}parts") as one,
+            connect(url) as other,
+        ):
+            assert await other.recv() == "whole"
+            await eventually(
+                lambda: any(ws.is_sending_fragments for ws in server.connections)
+            )
+            server.close()
+            for ws in (one, other):
+                await ws.wait_closed()
+                codes.append(ws.close_code)
+        assert codes == [1011, 1001]
 
     run_on(loop_name, main())
