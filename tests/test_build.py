@@ -4,6 +4,7 @@ Each build runs in a copy of the sources, so that it neither uses nor leaves
 anything in the checkout.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,35 @@ def test_wheels_are_tested_with_the_pinned_tools() -> None:
     used = wheels["tool"]["cibuildwheel"]["test-requires"]
     assert used
     assert set(used) <= set(project["optional-dependencies"]["test"])
+
+
+def test_wheels_are_tested_with_all_that_their_tests_import() -> None:
+    wheels = tomllib.loads((ROOT / "cibuildwheel.toml").read_text())
+    options = wheels["tool"]["cibuildwheel"]
+    ours = {re.split("[<>=]", line)[0].replace("-", "_") for line in _required()}
+    theirs = {
+        line.partition("==")[0].replace("-", "_") for line in options["test-requires"]
+    }
+    known = {*sys.stdlib_module_names, *ours, *theirs, "fastws", "tests", "yaml"}
+    (ignored,) = re.findall(r"--ignore (\S+)", options["test-command"])
+    folders = re.findall(r" (tests/\w+)(?= |$)", options["test-command"])
+    files = [path for name in folders for path in (ROOT / name).rglob("*.py")]
+    assert len(files) > 100
+    for path in files:
+        if path != ROOT / ignored:
+            names = {name.partition(".")[0] for name in _imported(path)}
+            assert names <= known, path
+
+
+def _required() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [line.partition(";")[0] for line in project["dependencies"]]
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            yield node.module
