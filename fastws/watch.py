@@ -22,20 +22,31 @@ def reload(runners: Sequence["Runner"]) -> None:
     for runner in runners:
         for part in runner.parts:
             part.has_changed()  # not to be read once more by the next look
-            reload_part(runner.name, part)
+            reload_part(runner.name, part, in_loop=True)
 
 
-def reload_part(mode: str, part: "Part") -> None:
-    """Read one part again and log what came of it."""
+def reload_part(mode: str, part: "Part", *, in_loop: bool = False) -> None:
+    """Read one part again and log what came of it.
+
+    Args:
+        mode: for the log.
+        part: what to read.
+        in_loop: this is the event loop, which goes on while a large one is read.
+    """
     if not part.is_lasting:
         logger.info("%s: %s: nothing reloaded: a pipe is read once", mode, part.name)
         return
-    try:
-        part.load()
-    except ConfigError as error:
-        logger.error("%s: %s: nothing reloaded: %s", mode, part.name, error)
+
+    def report(error: ConfigError | None) -> None:
+        if error is not None:
+            logger.error("%s: %s: nothing reloaded: %s", mode, part.name, error)
+        else:
+            logger.info("%s: %s reloaded", mode, part.name)
+
+    if in_loop:
+        part.reload_soon(report)
     else:
-        logger.info("%s: %s reloaded", mode, part.name)
+        part.reload(report)
 
 
 class Watch:
@@ -82,7 +93,7 @@ class Watch:
         self._timer = self._loop.call_later(INTERVAL, self._look)
         for mode, part in self._parts:
             if part.has_changed():
-                reload_part(mode, part)
+                reload_part(mode, part, in_loop=True)
         if self._idle_exit:
             self._look_for_work()
 

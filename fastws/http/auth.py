@@ -82,6 +82,14 @@ class Users:
         Raises:
             ConfigError: it cannot be read or a line is broken; nothing was changed.
         """
+        self.use(self.read())
+
+    def read(self) -> dict[str, PasswordHash]:
+        """What the file holds, for :meth:`use`; any thread may call it.
+
+        Raises:
+            ConfigError: it cannot be read or a line is broken.
+        """
         try:
             text = Path(self.path).read_text("utf-8")
         except UnicodeDecodeError:
@@ -89,7 +97,10 @@ class Users:
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
             raise ConfigError(self.path, reason) from error
-        users = parse_users(text, self.path)
+        return parse_users(text, self.path)
+
+    def use(self, users: dict[str, PasswordHash]) -> None:
+        """Let these users in, and no others, from now on; at least one."""
         self._users = users
         self._nobody = next(iter(users.values()))
         self._known.clear()

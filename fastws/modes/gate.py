@@ -5,7 +5,7 @@ A runner has a gate only when an option asks for one; without, nothing here runs
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -70,14 +70,14 @@ class Gate:
         if tokens or self.users is not None:
             self.auth = Auth(tokens, self.users)
 
-    def load_users(self) -> None:
-        """Read the users file again.
+    def read_users(self) -> Callable[[], None]:
+        """Read the users file again; to be called: puts it into use.
 
         Raises:
-            ConfigError: it is broken; nothing was changed.
+            ConfigError: it is broken.
         """
-        if self.users is not None:
-            _naming("--auth-basic", self.users.load)
+        assert self.users is not None
+        return partial(self.users.use, _naming("--auth-basic", self.users.read))
 
     def make_hold(self) -> ArrivedHold:
         """The protocol of one connection; reads the PROXY header of a plain one."""

@@ -1,9 +1,11 @@
 """What a runner has read from files, and can read again while it runs."""
 
+import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -11,6 +13,12 @@ from fastws.config.schema import ModeSpec
 from fastws.config.secret_file import SecretFile
 from fastws.exceptions import ConfigError
 from fastws.net.tls import explain_os
+
+LARGE = 64 * 1024
+"""Bytes of a file from which on it is read in a thread: some 2000 lines, 8 ms."""
+
+
+Report: TypeAlias = Callable[[ConfigError | None], None]
 
 
 class Part:
@@ -47,8 +55,75 @@ class Part:
         """Whether its files can be read again: a pipe gives what it has but once."""
         return not any(map(is_pipe, self.paths))
 
+    def reload(self, report: Report) -> None:
+        """Load again; ``report`` hears the error, or ``None``."""
+        try:
+            self.load()
+        except ConfigError as error:
+            report(error)
+        else:
+            report(None)
+
+    def reload_soon(self, report: Report) -> None:
+        """The same in a running loop, which a large part does not stop."""
+        self.reload(report)
+
     def _look(self) -> list[tuple[object, ...]]:
         return [state_of(path) for path in self.paths]
+
+
+class LargePart(Part):
+    """A part whose files may have many thousand lines.
+
+    Args:
+        name: for the log, in the plural.
+        path: of the file or directory.
+        read: reads and checks it, and changes nothing; any thread may call it. Returns
+            what puts the result into use, to be called in the loop. Raises
+            ``ConfigError`` when it cannot be used.
+    """
+
+    __slots__ = ("_is_again", "_read", "_task")
+
+    def __init__(
+        self, name: str, path: str, read: Callable[[], Callable[[], None]]
+    ) -> None:
+        super().__init__(name, [path], lambda: read()())
+        self._read = read
+        self._task: asyncio.Task[None] | None = None
+        self._is_again = False  # it changed while it was read
+
+    def reload_soon(self, report: Report) -> None:
+        if self._task is not None:
+            self._is_again = True
+        elif size_of(self.paths[0]) <= LARGE:
+            self.reload(report)
+        else:
+            self._task = asyncio.create_task(self._reload_beside(report))
+
+    async def _reload_beside(self, report: Report) -> None:
+        """Read in a thread; until all is there, the old state serves."""
+        self._is_again = True
+        try:
+            while self._is_again:
+                self._is_again = False
+                try:
+                    use = await asyncio.to_thread(self._read)
+                    use()
+                except ConfigError as error:
+                    report(error)
+                else:
+                    report(None)
+        finally:
+            self._task = None
+
+
+def size_of(path: str) -> int:
+    """Bytes of the file, or of all files of a directory; 0 if nobody can say."""
+    try:
+        return sum(os.stat(name).st_size for name in files_of(path))
+    except OSError:
+        return 0
 
 
 def files_of(path: str) -> list[str]:

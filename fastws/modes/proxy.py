@@ -6,6 +6,7 @@ way out, and counts and logs. With a ``target`` nothing is read: the port leads 
 
 import logging
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastws.config.proxy import ProxyUrl
 from fastws.exceptions import ConfigError, DialError
 from fastws.http.auth import Users
 from fastws.http.limit import Attempts
-from fastws.modes.parts import Part
+from fastws.modes.parts import LargePart
 from fastws.modes.pooled_way import Opener, make_pooled
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.modes.way_out import make_outlet
@@ -54,22 +55,22 @@ class ForwardProxyRunner(Runner):
         spec = self.spec
         if spec.users is not None:
             self.users = Users(spec.users)
-            self.load_users()
-            self.parts.append(Part("users", (spec.users,), self.load_users))
+            self.read_users()()
+            self.parts.append(LargePart("users", spec.users, self.read_users))
         self.proxy_options = self._make_options(spec)
         if spec.pool_url is not None:
             self.opener = Opener(spec)
         return {"tls": self._listen_tls()}
 
-    def load_users(self) -> None:
-        """Read the users file again.
+    def read_users(self) -> Callable[[], None]:
+        """Read the users file; to be called: puts it into use.
 
         Raises:
-            ConfigError: it is broken; nothing was changed.
+            ConfigError: it is broken.
         """
         assert self.users is not None
         try:
-            self.users.load()
+            return partial(self.users.use, self.users.read())
         except ConfigError as error:
             raise ConfigError(f"--users {error.path}", error.reason) from error
 

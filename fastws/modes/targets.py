@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import parse_qs, unquote
 
@@ -78,12 +79,14 @@ class Tokens:
         text = token.encode("utf-8", "surrogateescape")
         return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
 
-    def load(self) -> None:
-        """Read the file again; broken lines are logged, the good ones count.
+    def read(self) -> dict[bytes, Target]:
+        """What the file holds, for :meth:`use`; any thread may call it.
+
+        Broken lines are logged, the good ones count.
 
         Raises:
             ConfigError: it cannot be read, or has lines and not a usable one among
-                them; what was read before stays.
+                them.
         """
         found: dict[bytes, Target] = {}
         broken = 0
@@ -100,6 +103,10 @@ class Tokens:
             raise ConfigError(f"--token-file {self.path}", "has no usable line")
         if len(found) > _MAX_TOKENS:
             raise ConfigError(f"--token-file {self.path}", "has over 1000000 tokens")
+        return found
+
+    def use(self, found: dict[bytes, Target]) -> None:
+        """Lead by these tokens, and no others, from now on."""
         self._targets = found
 
     def _texts(self) -> list[tuple[str, str]]:
@@ -143,7 +150,7 @@ class Targets:
             (route, self._dialer(route.target)) for route in in_order(spec.route)
         ]
         if self.tokens is not None:
-            self.tokens.load()
+            self.tokens.use(self.tokens.read())
 
     def _dialer(self, target: Target) -> Dialer:
         dialer = self._dialers.get(target)
@@ -158,11 +165,20 @@ class Targets:
         members = [] if group is None else group.balancer.members
         return [*self._dialers.values(), *(member.item for member in members)]
 
-    def load_tokens(self) -> None:
-        """Read the token file again; see :meth:`Tokens.load`."""
+    def read_tokens(self) -> Callable[[], None]:
+        """Read the token file again; to be called: puts it into use.
+
+        Raises:
+            ConfigError: see :meth:`Tokens.read`.
+        """
         assert self.tokens is not None
-        self.tokens.load()
-        kept = {*self.tokens.targets, *(route.target for route, _ in self._routes)}
+        found = self.tokens.read()
+        kept = {*found.values(), *(route.target for route, _ in self._routes)}
+        return partial(self._use_tokens, found, kept)
+
+    def _use_tokens(self, found: dict[bytes, Target], kept: set[Target]) -> None:
+        assert self.tokens is not None
+        self.tokens.use(found)
         for target in [t for t in self._dialers if t not in kept]:
             if self._dialers[target] is not self._default:
                 del self._dialers[target]

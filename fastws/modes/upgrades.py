@@ -22,7 +22,7 @@ from fastws.http.answers import (
     level_of,
 )
 from fastws.modes.gate import Gate, Visit
-from fastws.modes.parts import Part
+from fastws.modes.parts import LargePart
 from fastws.modes.runner import Runner, naming_options, new_id
 from fastws.net.stream import describe, kind_of
 from fastws.net.tls import server_context
@@ -85,7 +85,7 @@ class UpgradeRunner(Runner):
         tls = self.listen_tls()
         self.gate = gate
         if gate is not None and gate.users is not None:
-            self.parts.append(Part("users", (gate.users.path,), gate.load_users))
+            self.parts.append(LargePart("users", gate.users.path, gate.read_users))
         factory = HeadHold if gate is None else gate.make_hold
         prelude = None if gate is None else gate.prelude
         return {"protocol_factory": factory, "tls": tls, "prelude": prelude}

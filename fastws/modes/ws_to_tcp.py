@@ -17,7 +17,7 @@ from fastws.exceptions import DialError, DialTimeout
 from fastws.http import static
 from fastws.http.answers import RETRY_AFTER, Refusal
 from fastws.modes.gate import Visit, make_gate
-from fastws.modes.parts import Part
+from fastws.modes.parts import LargePart
 from fastws.modes.runner import naming_options
 from fastws.modes.targets import NoTarget, Targets, Way
 from fastws.modes.udp import UdpFlow, end_quiet, flow_options
@@ -54,8 +54,8 @@ class WsToTcpRunner(UpgradeRunner):
         if spec.route or spec.more_targets or spec.token_file is not None:
             self.targets = Targets(spec, self._make_dialer)
             if self.targets.tokens is not None:
-                load = self.targets.load_tokens
-                self.parts.append(Part("tokens", (spec.token_file,), load))
+                path, read = self.targets.tokens.path, self.targets.read_tokens
+                self.parts.append(LargePart("tokens", path, read))
         else:
             self.dialer = self._make_dialer(spec.targets[0])
         return self.open_gate(make_gate(spec))

@@ -184,7 +184,7 @@ def test_new_contents_count_after_load(file: Path) -> None:
     found = targets(token_file=str(file))
     kept = found.choose("h", "/one")
     file.write_text("one: h:1\nnew: h:4\n")
-    found.load_tokens()
+    found.read_tokens()()
     paths = ("/new", "/two%20words")
     assert [choice(found, path) for path in paths] == ["h:4", "403"]
     assert found.choose("h", "/one") is kept
@@ -194,7 +194,7 @@ def test_bad_file_of_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.cfg").write_text("one: h:1\n")
     (tmp_path / "b.der").write_bytes(b"\xff\n")
     with pytest.raises(ConfigError) as caught:
-        Tokens(str(tmp_path)).load()
+        Tokens(str(tmp_path)).read()
     assert str(caught.value) == f"--token-file {tmp_path / 'b.der'}: is not UTF-8"
 
 
@@ -212,7 +212,7 @@ def test_bad_file_leaves_what_was_read_before(
     found = targets(token_file=str(file))
     file.unlink() if contents is None else file.write_bytes(contents)
     with pytest.raises(ConfigError) as caught:
-        found.load_tokens()
+        found.read_tokens()()
     assert str(caught.value) == f"--token-file {file}: {reason}"
     assert choice(found, "/one") == "h:1"
 
