@@ -10,22 +10,11 @@ import pytest
 from fastws.http.password import hash_password
 from tests.support import rawws
 from tests.support.certs import certs, plain_server_context
-from tests.support.cli import Fastws, run_fastws, stw, wts
-from tests.support.services import Service, ask, connect, echo, is_reset_by
+from tests.support.cli import Fastws, fails, run_fastws, stw, works, wts
+from tests.support.services import Service, connect, echo
 from tests.support.timing import LONG
 
 pytestmark = pytest.mark.e2e
-
-
-def works(near: Fastws) -> bool:
-    with connect(near.port) as sock:
-        return ask(sock, b"hello") == b"hello"
-
-
-def fails(near: Fastws) -> str:
-    """What stw logs when it resets a client."""
-    assert is_reset_by(near.port)
-    return near.wait_for("WARNING stw ")
 
 
 # The request

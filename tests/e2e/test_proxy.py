@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.certs import certs, plain_server_context
-from tests.support.cli import Fastws, run_fastws, stw, wts
+from tests.support.cli import Fastws, fails, run_fastws, stw, works, wts
 from tests.support.proxies import ConnectProxy, SocksProxy, hang_up, say
 from tests.support.servers import black_hole, closing, free_port
 from tests.support.services import (
@@ -15,9 +15,7 @@ from tests.support.services import (
     Service,
     Switch,
     answer_late,
-    ask,
     connect,
-    is_reset_by,
     pump_through,
     read_to_end,
 )
@@ -40,17 +38,6 @@ def far(service: Service) -> Iterator[Fastws]:
 def secure(service: Service) -> Iterator[Fastws]:
     with wts(service.port, "--cert", certs().server) as process:
         yield process
-
-
-def works(near: Fastws) -> bool:
-    with connect(near.port) as sock:
-        return ask(sock, b"hello") == b"hello"
-
-
-def fails(near: Fastws) -> str:
-    """What stw logs when it resets a client."""
-    assert is_reset_by(near.port)
-    return near.wait_for("WARNING stw ")
 
 
 def refusal(port: int, scheme: str = "http", *options: str) -> str:

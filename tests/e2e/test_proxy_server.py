@@ -10,8 +10,16 @@ import pytest
 
 from tests.support import rawws
 from tests.support.cli import Fastws, eventually
-from tests.support.pool_client import IDENT, pooled
-from tests.support.rust_proxy import proxy_server
+from tests.support.pool_client import (
+    CONNECTED,
+    DENIED,
+    IDENT,
+    REFUSED,
+    TIMED_OUT,
+    UNKNOWN,
+    pooled,
+)
+from tests.support.rust_proxy import plain_server
 from tests.support.servers import black_hole, closing, free_port
 from tests.support.services import (
     Service,
@@ -28,17 +36,11 @@ from tests.support.timing import LONG, SHORT, units
 
 pytestmark = pytest.mark.e2e
 
-CONNECTED, FAILED, DENIED, REFUSED, TIMED_OUT, UNKNOWN = 0, 1, 2, 5, 6, 8
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Fastws]:
-    with proxy_server(tls=False) as process:
+    with plain_server() as process:
         yield process
-
-
-def plain_server(*options: str, **variables: str) -> Any:
-    return proxy_server(*options, tls=False, **variables)
 
 
 # -- streams -----------------------------------------------------------------------

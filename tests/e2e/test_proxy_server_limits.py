@@ -15,8 +15,8 @@ import pytest
 from tests.support import rawws
 from tests.support.certs import certs
 from tests.support.cli import Fastws, eventually, run_fastws
-from tests.support.pool_client import IDENT, PoolClient, pooled
-from tests.support.rust_proxy import opened, proxy_server
+from tests.support.pool_client import CONNECTED, IDENT, PoolClient, pooled
+from tests.support.rust_proxy import opened, plain_server, proxy_server
 from tests.support.services import (
     Service,
     connect,
@@ -26,17 +26,11 @@ from tests.support.timing import LONG, SHORT, UNIT, units
 
 pytestmark = pytest.mark.e2e
 
-CONNECTED, FAILED, DENIED, REFUSED, TIMED_OUT, UNKNOWN = 0, 1, 2, 5, 6, 8
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Fastws]:
-    with proxy_server(tls=False) as process:
+    with plain_server() as process:
         yield process
-
-
-def plain_server(*options: str, **variables: str) -> Any:
-    return proxy_server(*options, tls=False, **variables)
 
 
 # -- limits ------------------------------------------------------------------------
@@ -249,7 +243,7 @@ def test_websockets_without_a_stream_hold_little(server: Fastws) -> None:
 def test_certificate_is_renewed_for_connections_from_then_on(tmp_path: Path) -> None:
     cert = tmp_path / "cert.pem"
     shutil.copy(certs().server, cert)
-    with proxy_server("--cert", str(cert), tls=False) as server:
+    with plain_server("--cert", str(cert)) as server:
         with opened(server.port) as client:
             shutil.copy(certs().stranger, tmp_path / "new.pem")
             (tmp_path / "new.pem").replace(cert)  # seen by itself

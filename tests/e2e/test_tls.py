@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import rawws
 from tests.support.certs import certs, plain_client_context, plain_server_context
-from tests.support.cli import Fastws, eventually, stw, wts
-from tests.support.services import Service, ask, connect, echo, is_reset_by
+from tests.support.cli import Fastws, eventually, fails, stw, works, wts
+from tests.support.services import Service, connect, echo
 from tests.support.timing import UNIT, units
 
 pytestmark = pytest.mark.e2e
@@ -23,17 +23,6 @@ def secure(service: Service) -> Iterator[Fastws]:
     pair = ("--cert", certs().cert, "--key", certs().key)
     with wts(service.port, *pair) as process:
         yield process
-
-
-def works(near: Fastws) -> bool:
-    with connect(near.port) as sock:
-        return ask(sock, b"hello") == b"hello"
-
-
-def fails(near: Fastws) -> str:
-    """What stw logs when it resets a client."""
-    assert is_reset_by(near.port)
-    return near.wait_for("WARNING stw ")
 
 
 # stw: the server's certificate

@@ -26,6 +26,7 @@ from tests.support.rust_proxy import (
     client_tls,
     connect_packet,
     opened,
+    plain_server,
     proxy_server,
 )
 from tests.support.servers import black_hole, closing, free_port
@@ -111,7 +112,7 @@ def test_r2_example_11_half_close(server: Fastws) -> None:
 
 def test_r2_garbage_only_ever_ends_its_own_connection(service: Service) -> None:
     rng = random.Random(2)
-    with proxy_server("--log-limit", "0", tls=False) as server:
+    with plain_server("--log-limit", "0") as server:
         with opened(server.port, plain=True) as bystander:
             bystander.dial("127.0.0.1", service.port)
             for number in range(60):
@@ -389,7 +390,7 @@ def test_r25_five_hundred_streams_at_once() -> None:
     hashes: list[bool] = []
     with (
         Service(small_echo) as service,
-        proxy_server(tls=False) as server,
+        plain_server() as server,
         contextlib.ExitStack() as stack,
     ):
         clients = []

@@ -20,6 +20,7 @@ from tests.support.cli import Fastws, run_fastws
 from tests.support.rust_proxy import (
     CLOSE,
     opened,
+    plain_server,
     proxy_server,
     status_of,
 )
@@ -70,14 +71,14 @@ def test_r3_two_fields_are_refused(server: Fastws) -> None:
 
 
 def test_rule_13_3_1_wrong_tokens_are_limited_by_address() -> None:
-    with proxy_server("--auth-attempts", "3", tls=False) as server:
+    with plain_server("--auth-attempts", "3") as server:
         found = [status_of(server.port, "x", plain=True) for _ in range(5)]
         assert found == [401, 401, 401, 429, 429]
         with opened(server.port, plain=True) as client:
             assert client.answer.status == 429  # the right one, too
             assert 0 < int(client.answer.fields["retry-after"]) <= 60
         server.wait_for(r"INFO .*: 3 wrong tokens of this address \(--auth-attempts\)")
-    with proxy_server("--auth-attempts", "0", tls=False) as server:
+    with plain_server("--auth-attempts", "0") as server:
         found = [status_of(server.port, "x", plain=True) for _ in range(25)]
         assert found == [401] * 25
         assert status_of(server.port, "tok", plain=True) == 101

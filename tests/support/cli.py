@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.services import ask, connect, is_reset_by
 from tests.support.timing import LONG, SHORT, UNIT
 
 _START = re.compile(r"fastws \S+ (?:stw|wts|proxy|proxy-server) on (.+?) to ")
@@ -268,6 +269,18 @@ def tunnel(
         stw(far.url, *options, **variables) as near,
     ):
         yield near, far
+
+
+def works(near: Fastws) -> bool:
+    """Whether a client of stw reaches the echo behind it."""
+    with connect(near.port) as sock:
+        return ask(sock, b"hello") == b"hello"
+
+
+def fails(near: Fastws) -> str:
+    """What stw logs when it resets a client."""
+    assert is_reset_by(near.port)
+    return near.wait_for("WARNING stw ")
 
 
 def eventually(check, timeout: float = SHORT):  # type: ignore[no-untyped-def]

@@ -13,6 +13,9 @@ IDENT = "0123456789abcdef"
 OFFER = f"pool/1; id={IDENT}"
 PROOF = "pool/1; proof=51246205ea3fb10f"
 
+# Statuses of an answer (docs/pool.md).
+CONNECTED, FAILED, DENIED, REFUSED, TIMED_OUT, UNKNOWN = 0, 1, 2, 5, 6, 8
+
 
 class PoolClient(Peer):
     """One pooled WebSocket.

@@ -38,6 +38,13 @@ def proxy_server(
         yield process
 
 
+def plain_server(
+    *options: str, **variables: str
+) -> contextlib.AbstractContextManager[Fastws]:
+    """:func:`proxy_server` without TLS."""
+    return proxy_server(*options, tls=False, **variables)
+
+
 def connect_packet(host: str, port: int) -> bytes:
     """Connect to a name, or to an address of either family."""
     number = port.to_bytes(2, "little")
