@@ -153,8 +153,9 @@ class InvalidStatus(RemoteProtocolError, InvalidHandshake):
     Attributes:
         response: the answer as a ``fastws.Response``, from ``fastws.connect``.
         status: the HTTP status received.
+        phrase: behind it in the status line; may be empty.
         fields: the fields of the answer.
-        body: the first bytes of its body, at most one line is worth showing.
+        body: the first bytes of its body, without their framing.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class InvalidStatus(RemoteProtocolError, InvalidHandshake):
     ) -> None:
         super().__init__(f"HTTP {status} {reason}".rstrip())
         self.status = status
+        self.phrase = reason
         self.fields = fields
         self.body = body
         self.response: Any = None

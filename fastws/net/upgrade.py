@@ -6,6 +6,7 @@ other than 101 so that the answer arrives.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,6 +19,7 @@ from fastws.net.stream import ByteStream, Hold, Kind, write_last
 from fastws.net.websocket import Peer, WebSocketStream
 from fastws.typing import HeaderList
 from fastws.wire import announce
+from fastws.wire.body import BodyReader, response_extent
 from fastws.wire.handshake import build_upgrade, check_answer, make_key
 from fastws.wire.head import Head
 from fastws.wire.http1 import HeadReader
@@ -28,6 +30,7 @@ _ID = "0" * 16
 NO_HEAD = "closed before a whole HTTP head came"
 _BODY_WAIT = 1.0  # seconds for the first line of a refusal's body
 _BODY_MAX = 4096
+_BODY_TIME = 5.0  # seconds for all of a body that somebody wants to have
 _AT_ONCE = 0.05  # seconds that a head may be late without starting earlier
 
 
@@ -154,6 +157,32 @@ class HeadHold(Hold):
         body = self.leftover[:_BODY_MAX]
         return body.partition(b"\n")[2] if is_chunked else body
 
+    async def read_body(self, head: Head, most: int, timeout: float) -> bytes:
+        """The body behind ``head`` without its framing, or what came of it in time.
+
+        Args:
+            head: of the answer to a GET.
+            most: bytes of a longer body.
+            timeout: seconds for all of it; a second of silence is its end too.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        body = bytearray()
+        with contextlib.suppress(RemoteProtocolError):  # where its framing is broken
+            reader = BodyReader(response_extent(head, "GET"))
+            while not reader.is_complete and len(body) < most:
+                data, self.leftover = self.leftover, b""
+                if data:
+                    for piece in reader.receive_data(data):
+                        body += piece
+                    continue
+                if self.transport is None or self.eof or self.lost:
+                    break
+                self.transport.resume_reading()
+                if not await self._wait(min(_BODY_WAIT, deadline - loop.time())):
+                    break
+        return bytes(body[:most])
+
     async def finish(self, answer: bytes, linger: float) -> None:
         """Send ``answer``, then read on until the peer closes, at most ``linger``.
 
@@ -201,13 +230,17 @@ def ask_upgrade(stream: ByteStream, request: bytes) -> HeadHold:
     return hold
 
 
-async def read_answer(hold: HeadHold, timeout: float, limit: str) -> Head:
+async def read_answer(
+    hold: HeadHold, timeout: float, limit: str, body_max: int = 0
+) -> Head:
     """Wait for the 101.
 
     Args:
         hold: of :func:`ask_upgrade`.
         timeout: seconds until the head has to be complete.
         limit: how errors name that time.
+        body_max: bytes of a refusal's body that are worth waiting for; 0: enough of
+            them to quote the first line.
 
     Raises:
         InvalidStatus: the server refused; its fields and first bytes are kept.
@@ -221,7 +254,10 @@ async def read_answer(hold: HeadHold, timeout: float, limit: str) -> Head:
             raise DialTimeout(f"no answer to the upgrade within {limit}") from None
         raise
     if head.status != 101:
-        body = await hold.read_body_start(head)
+        if body_max:
+            body = await hold.read_body(head, body_max, min(timeout / 2, _BODY_TIME))
+        else:
+            body = await hold.read_body_start(head)
         raise InvalidStatus(head.status or 0, head.reason, tuple(head.headers), body)
     return head
 

@@ -228,7 +228,7 @@ class Connect(Openable[ClientConnection]):
                 return await self._shake_hands(url, dialer, headers)
             except InvalidStatus as error:
                 error.response = response_of(
-                    error.status, error.reason, error.fields, error.body
+                    error.status, error.phrase, error.fields, error.body
                 )
                 target = redirect_of(error, url)
                 if target is None:

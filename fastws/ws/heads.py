@@ -106,7 +106,7 @@ class Response:
         status_code: HTTP status.
         reason_phrase: may be empty.
         headers: all fields.
-        body: of an answer other than 101; the first bytes of it, when received.
+        body: of an answer other than 101; at most 1 MiB of it, when received.
     """
 
     status_code: int

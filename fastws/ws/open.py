@@ -29,6 +29,7 @@ from fastws.ws.handler import Handler
 from fastws.ws.limits import options_of
 from fastws.ws.protocol import WebSocket
 
+_BODY_MAX = 1024 * 1024  # bytes of a refusal's body, for who looks at it
 _AT_ONCE = 0.05  # seconds of connecting that shorten no further limit
 
 OpenedT = TypeVar("OpenedT", bound=AbstractAsyncContextManager[Any])
@@ -122,7 +123,7 @@ async def shake_hands(
             headers=headers,
         )
         hold = ask_upgrade(stream, request)
-        head = await read_answer(hold, timeout, f"{timeout:.3g} s")
+        head = await read_answer(hold, timeout, f"{timeout:.3g} s", _BODY_MAX)
         answer = Answer(ByteStream(transport, stream.kind, hold), head, hold.leftover)
         answer.subprotocol = check_answer(
             head, key, subprotocols=subprotocols, extensions=extensions is not None

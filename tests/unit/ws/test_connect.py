@@ -129,6 +129,57 @@ def test_a_refusal_carries_the_response(loop_name: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize(
+    ("fields", "parts", "body"),
+    [
+        ("Content-Length: 200000", [b"x" * 100_000] * 2, b"x" * 200_000),
+        ("Content-Length: 6", [b"ab\ncd\n"], b"ab\ncd\n"),
+        (
+            "Transfer-Encoding: chunked",
+            [b"3\r\na\nb\r\n", b"2\r", b"\ncd\r\n0\r\n\r\n"],
+            b"a\nbcd",
+        ),
+        ("Transfer-Encoding: chunked", [b"1\r\na\r\n", b"broken\r\n"], b"a"),
+        ("Connection: close", [b"until\n", b"the end", b""], b"until\nthe end"),
+        ("Connection: close", [b"x" * (1 << 20) + b"more"], b"x" * (1 << 20)),
+        ("Content-Length: 0", [], b""),
+    ],
+    ids=["long", "lines", "chunked", "broken", "to EOF", "endless", "none"],
+)
+def test_a_refusal_carries_its_whole_body(
+    loop_name: str,
+    fields: str,
+    parts: list[bytes],
+    body: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastws.net.upgrade._BODY_WAIT", LONG)
+
+    async def refuse(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 404 Not Here\r\n{fields}\r\n\r\n".encode())
+        for part in parts:
+            await asyncio.sleep(UNIT / 10)  # so that each comes by itself
+            if part:
+                writer.write(part)
+            else:
+                writer.write_eof()
+        await reader.read()
+
+    async def main() -> None:
+        async with tcp_server(refuse) as port:
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(f"ws://127.0.0.1:{port}/")
+        response = caught.value.response
+        assert (response.status_code, response.reason_phrase) == (404, "Not Here")
+        assert response.body == body
+
+    run_on(loop_name, main())
+
+
+@both_loops
 def test_reject_an_answer_that_is_none(loop_name: str) -> None:
     async def ssh(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-server\r\n")
