@@ -9,7 +9,7 @@ from fastws.config.forward import ForwardProxy
 from fastws.config.via import dial_address
 from fastws.exceptions import Denied, DialError, FastwsError, InvalidStatus, NoUpstream
 from fastws.modes.runner import naming_options, new_id
-from fastws.modes.way_out import describe_refusal, make_outlet
+from fastws.modes.way_out import describe_refusal, make_outlet, may_pass
 from fastws.net import sockopt
 from fastws.net.access import Access
 from fastws.net.dial import Dialer
@@ -72,8 +72,18 @@ class Opener:
         """Dial, upgrade, and see whom we speak with.
 
         Raises:
+            Denied: it would be no other way if asked again: the server does not let
+                us in, or one of us will not have the other's certificate.
             DialError: says why not.
         """
+        try:
+            return await self._open()
+        except DialError as error:
+            if isinstance(error, Denied) or may_pass(error):
+                raise
+            raise Denied(str(error)) from error
+
+    async def _open(self) -> WebSocketStream:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._dialer.connect_timeout + self._timeout
         stream = await self._dialer.dial()
@@ -81,9 +91,8 @@ class Opener:
         try:
             upgraded = await self._upgrader.upgrade(stream, new_id(), timeout)
         except InvalidStatus as error:
-            kind = Denied if error.status in (401, 403) else NoUpstream
             hint = "; see --via-token" if error.status == 401 else ""
-            raise kind(describe_refusal(error) + hint) from error
+            raise NoUpstream(describe_refusal(error) + hint) from error
         except DialError:
             raise
         except (FastwsError, OSError) as error:

@@ -25,7 +25,7 @@ from fastws.modes.runner import naming_options
 from fastws.net.backoff import Backoff
 from fastws.net.dial import Dialer, Outlet
 from fastws.net.proxy import ProxyDialer
-from fastws.net.tls import client_context
+from fastws.net.tls import client_context, may_pass_tls
 from fastws.net.upgrade import Upgrader
 from fastws.typing import HeaderList
 
@@ -159,7 +159,7 @@ def may_pass(error: Exception) -> bool:
     refusal = error.__cause__
     if isinstance(refusal, InvalidStatus):
         return refusal.status >= 500
-    return not isinstance(error, Denied)
+    return not isinstance(error, Denied) and may_pass_tls(refusal)
 
 
 def guess(spec: TcpToWs) -> str:

@@ -86,6 +86,17 @@ def explain_tls(exc: OSError, server_hostname: str | None = None) -> str:
     return explain_os(exc)
 
 
+def may_pass_tls(exc: BaseException | None) -> bool:
+    """Whether a handshake that failed so can succeed a moment later.
+
+    What one end says of the other's certificate, versions or words stays true.
+    """
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return False
+    is_end = isinstance(exc, ssl.SSLEOFError)
+    return is_end or not (isinstance(exc, ssl.SSLError) and exc.reason in _REASON_TEXTS)
+
+
 def explain_os(exc: OSError) -> str:
     """The system's words for an error, without numbers, starting in lower case."""
     text = os.strerror(exc.errno) if exc.errno else str(exc.strerror or exc)

@@ -5,12 +5,13 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from tests.support.asking import Associated, connect_status, get, socks_code
+from tests.support.certs import certs
 from tests.support.cli import Fastws, eventually
 from tests.support.datagrams import UdpService
 from tests.support.origin import Origin, forward_proxy, read_answer
@@ -87,6 +88,31 @@ def test_the_far_end_tells_why(service: Service) -> None:
         once(proxy, service.port)
     ports = {line.split()[4] for line in server.lines if " id=" in line}
     assert len(ports) == 1, server.text
+
+
+@pytest.mark.parametrize(
+    ("server_options", "proxy_options", "text"),
+    [
+        (("--cert", certs().stranger), ("--ca", certs().ca), "TLS: unknown CA"),
+        (("--cert", certs().elsewhere), ("--ca", certs().ca), "for another address"),
+        ((), ("--ca", certs().ca), "does not speak TLS on this port"),
+        (("--path", "/pool"), (), "the server answered HTTP 404"),
+    ],
+    ids=["unknown-ca", "other-host", "no-tls", "other-path"],
+)
+def test_what_will_not_change_is_asked_once(
+    server_options: Sequence[str], proxy_options: Sequence[str], text: str
+) -> None:
+    """The client hears at once what three attempts would tell it later."""
+    scheme = "wss" if "--ca" in proxy_options else "ws"
+    with far(0, *server_options) as server:
+        via = ("--via", f"{scheme}://127.0.0.1:{server.port}/")
+        for_ever = ("--retry-delay", "1h", "--connect-timeout", "2h")
+        with forward_proxy(*via, *for_ever, *proxy_options) as proxy:
+            assert connect_status(proxy, "127.0.0.1:7") == 502
+            proxy.wait_for(f"WARNING no WebSocket to .*{text}")
+            assert socks_code(proxy, "127.0.0.1", 7) == 1
+        proxy.wait_for(r"0 opened \(2 failed\)", start=0)
 
 
 def stream_ids(process: Fastws) -> set[str]:

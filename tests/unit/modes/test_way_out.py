@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,27 @@ def refused(status: int) -> DialError:
     return error
 
 
+def tls_failed(cause: OSError) -> DialError:
+    error = NoUpstream("TLS: failed")
+    error.__cause__ = cause
+    return error
+
+
+def tls_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
+        (tls_failed(ssl.SSLCertVerificationError("unknown CA")), False),
+        (tls_failed(tls_error("WRONG_VERSION_NUMBER")), False),
+        (tls_failed(tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED")), False),
+        (tls_failed(tls_error("TLSV1_ALERT_INTERNAL_ERROR")), True),
+        (tls_failed(ssl.SSLEOFError("closed")), True),
+        (tls_failed(ConnectionResetError("closed")), True),
         (NoUpstream("refused"), True),
         (OSError("reset"), True),
         (RemoteProtocolError("closed"), True),
