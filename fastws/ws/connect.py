@@ -233,19 +233,20 @@ class Connect(Openable[ClientConnection]):
                 target = redirect_of(error, url)
                 if target is None:
                     raise
-                if not is_same_origin(url, target):
-                    dialer = self._elsewhere(target)
+                is_used_up = self._settings.dialing["sock"] is not None
+                if is_used_up or not is_same_origin(url, target):
+                    dialer = self._elsewhere(target, error)
                     headers = without_credentials(headers)
                 url = target
         raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
 
-    def _elsewhere(self, target: WsUrl) -> Dialer:
+    def _elsewhere(self, target: WsUrl, answer: InvalidStatus) -> Dialer:
         """The dialer for another origin."""
         dialing = dict(self._settings.dialing)
         if any(dialing[name] is not None for name in ("unix", "sock", "host", "port")):
             raise ValueError(
                 f"the server redirects to {target.display}, but the address was given"
-            )
+            ) from answer
         if not target.secure:
             dialing["ssl"] = None
         return _dialer_of(target, dialing)

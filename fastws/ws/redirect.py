@@ -20,7 +20,7 @@ def redirect_of(answer: InvalidStatus, url: WsUrl) -> WsUrl | None:
     """Where an answer other than 101 leads; ``None`` for an answer that ends here.
 
     Args:
-        answer: to a request for ``url``.
+        answer: to a request for ``url``; the cause of what is raised.
         url: asked for.
 
     Raises:
@@ -38,9 +38,10 @@ def redirect_of(answer: InvalidStatus, url: WsUrl) -> WsUrl | None:
         text = urljoin(f"{scheme}://{url.host_header}{url.target}", location)
         target = WsUrl.parse(text)
     except ValueError as error:
-        raise InvalidURI(text, f"the server redirects: {error}") from None
+        raise InvalidURI(text, f"the server redirects: {error}") from answer
     if url.secure and not target.secure:
-        raise SecurityError(f"the server redirects to {target.display}, without TLS")
+        text = f"the server redirects to {target.display}, without TLS"
+        raise SecurityError(text) from answer
     return target
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,12 +108,37 @@ def test_reject_redirects_that_lose_tls_or_lead_nowhere() -> None:
     assert str(target) == "wss://a.example/b/e"
     assert redirect_of(answer("/e", 404), url) is None
     assert redirect_of(InvalidStatus(302, ""), url) is None
-    with pytest.raises(SecurityError, match=r"ws://b\.example/\?…, without TLS"):
-        redirect_of(answer("ws://b.example/?token=1"), url)
-    with pytest.raises(InvalidURI):
-        redirect_of(answer("https://a.example/"), url)
-    with pytest.raises(InvalidURI, match="IPv6"):
-        redirect_of(answer("//["), url)
+    for location, kind, text in (
+        ("ws://b.example/?token=1", SecurityError, r"ws://b\.example/\?…, without TLS"),
+        ("https://a.example/", InvalidURI, "https:// is no WebSocket scheme"),
+        ("//[", InvalidURI, "IPv6"),
+    ):
+        error = answer(location)
+        with pytest.raises(kind, match=text) as caught:
+            redirect_of(error, url)
+        assert caught.value.__cause__ is error
+
+
+@both_loops
+@pytest.mark.parametrize("given", ["sock", "host"])
+def test_a_redirect_that_cannot_be_followed_is_the_cause(
+    loop_name: str, given: str
+) -> None:
+    where = "there" if given == "sock" else "ws://other.example/"
+
+    async def main() -> None:
+        async with serving(echo, process_request=lead(where)) as (server, url):
+            place = server.sockets[0].getsockname()
+            with pytest.raises(ValueError, match="the address was given") as caught:
+                if given == "sock":
+                    await connect(url, sock=socket.create_connection(place))
+                else:
+                    await connect("ws://name.example/", host=place[0], port=place[1])
+            cause = caught.value.__cause__
+            assert isinstance(cause, InvalidStatus)
+            assert cause.response.headers["Location"] == where
+
+    run_on(loop_name, main())
 
 
 # -- reconnecting ------------------------------------------------------------------
