@@ -96,7 +96,7 @@ def socks() -> Iterator[Way]:
 def test_plain_server(far: Fastws, kind: type[ConnectProxy], scheme: str) -> None:
     with kind(far.port, USER) as proxy:
         url = f"{scheme}://{ENCODED}@127.0.0.1:{proxy.port}"
-        with stw(f"ws://{EDGE}/", "--proxy", url, "--log-limit", "0") as near:
+        with stw(f"ws://{EDGE}/", "--proxy", url) as near:
             start = near.wait_for(" stw on ", start=0)
             assert works(near)
             with connect(near.port) as sock:
@@ -147,7 +147,7 @@ def test_half_close_passes_a_proxy() -> None:
     with Service(answer_late) as late, wts(late.port) as far:
         with ConnectProxy(far.port) as proxy:
             url = f"http://127.0.0.1:{proxy.port}"
-            with stw(f"ws://{EDGE}/", "--proxy", url, "--log-limit", "0") as near:
+            with stw(f"ws://{EDGE}/", "--proxy", url) as near:
                 with connect(near.port) as sock:
                     sock.sendall(b"x" * 100_000)
                     sock.shutdown(1)
@@ -271,7 +271,7 @@ def test_wrong_or_missing_password_for_socks(far: Fastws) -> None:
             f" write --proxy socks5h://USER:PASSWORD@{where}"
         )
         url = f"socks5h://bob:hunter2@{where}"
-        with stw(f"ws://{EDGE}/", "--proxy", url, "--log-limit", "0") as near:
+        with stw(f"ws://{EDGE}/", "--proxy", url) as near:
             line = fails(near)
         assert "refuses user 'bob' (username and password authentication" in line
         assert "hunter2" not in near.text
