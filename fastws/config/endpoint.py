@@ -249,8 +249,11 @@ class WsUrl(msgspec.Struct, frozen=True):
         return f"WsUrl({self.display!r})"
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """The TCP, unix or UDP service that wts connects to.
+
+    It can be in no cycle, and a token file holds up to a million: the collector, which
+    stops every thread, need not look at them.
 
     Attributes:
         tls: speak TLS to it.

@@ -99,11 +99,12 @@ class Users:
             raise ConfigError(self.path, reason) from error
         return parse_users(text, self.path)
 
-    def use(self, users: dict[str, PasswordHash]) -> None:
-        """Let these users in, and no others, from now on; at least one."""
-        self._users = users
+    def use(self, users: dict[str, PasswordHash]) -> dict[str, PasswordHash]:
+        """Let these in, at least one, and no others from now on; returns the old."""
+        old, self._users = self._users, users
         self._nobody = next(iter(users.values()))
         self._known.clear()
+        return old
 
     def __contains__(self, user: str) -> bool:
         return user in self._users

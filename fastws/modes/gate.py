@@ -15,6 +15,7 @@ from fastws.exceptions import ConfigError
 from fastws.http.answers import RETRY_AFTER, Refusal, level_of
 from fastws.http.auth import Auth, Users
 from fastws.http.limit import PerAddress
+from fastws.http.password import PasswordHash
 from fastws.http.static import Answer, Site
 from fastws.net.arrived import ArrivedHold
 from fastws.net.prelude import Prelude, ProxyRule
@@ -70,8 +71,8 @@ class Gate:
         if tokens or self.users is not None:
             self.auth = Auth(tokens, self.users)
 
-    def read_users(self) -> Callable[[], None]:
-        """Read the users file again; to be called: puts it into use.
+    def read_users(self) -> Callable[[], dict[str, PasswordHash]]:
+        """Read the users file again; to be called: puts it into use, returns the old.
 
         Raises:
             ConfigError: it is broken.

@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -79,16 +79,19 @@ class LargePart(Part):
         name: for the log, in the plural.
         path: of the file or directory.
         read: reads and checks it, and changes nothing; any thread may call it. Returns
-            what puts the result into use, to be called in the loop. Raises
-            ``ConfigError`` when it cannot be used.
+            what puts the result into use, to be called in the loop, which returns
+            what was used before. Raises ``ConfigError`` when it cannot be used.
     """
 
     __slots__ = ("_is_again", "_read", "_task")
 
     def __init__(
-        self, name: str, path: str, read: Callable[[], Callable[[], None]]
+        self, name: str, path: str, read: Callable[[], Callable[[], dict[Any, Any]]]
     ) -> None:
-        super().__init__(name, [path], lambda: read()())
+        def load() -> None:
+            read()()
+
+        super().__init__(name, [path], load)
         self._read = read
         self._task: asyncio.Task[None] | None = None
         self._is_again = False  # it changed while it was read
@@ -109,13 +112,21 @@ class LargePart(Part):
                 self._is_again = False
                 try:
                     use = await asyncio.to_thread(self._read)
-                    use()
+                    old = use()
                 except ConfigError as error:
                     report(error)
                 else:
                     report(None)
+                    del use
+                    await asyncio.to_thread(forget, old)
         finally:
             self._task = None
+
+
+def forget(old: dict[Any, Any]) -> None:
+    """Give memory back one by one: all at once would stop the other threads, too."""
+    while old:
+        old.popitem()
 
 
 def size_of(path: str) -> int:

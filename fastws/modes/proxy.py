@@ -16,6 +16,7 @@ from fastws.config.proxy import ProxyUrl
 from fastws.exceptions import ConfigError, DialError
 from fastws.http.auth import Users
 from fastws.http.limit import Attempts
+from fastws.http.password import PasswordHash
 from fastws.modes.parts import LargePart
 from fastws.modes.pooled_way import Opener, make_pooled
 from fastws.modes.runner import Runner, naming_options, new_id
@@ -62,8 +63,8 @@ class ForwardProxyRunner(Runner):
             self.opener = Opener(spec)
         return {"tls": self._listen_tls()}
 
-    def read_users(self) -> Callable[[], None]:
-        """Read the users file; to be called: puts it into use.
+    def read_users(self) -> Callable[[], dict[str, PasswordHash]]:
+        """Read the users file; to be called: puts it into use, returns the old.
 
         Raises:
             ConfigError: it is broken.

@@ -105,9 +105,10 @@ class Tokens:
             raise ConfigError(f"--token-file {self.path}", "has over 1000000 tokens")
         return found
 
-    def use(self, found: dict[bytes, Target]) -> None:
-        """Lead by these tokens, and no others, from now on."""
-        self._targets = found
+    def use(self, found: dict[bytes, Target]) -> dict[bytes, Target]:
+        """Lead by these tokens, and no others, from now on; returns the old ones."""
+        old, self._targets = self._targets, found
+        return old
 
     def _texts(self) -> list[tuple[str, str]]:
         name = self.path
@@ -165,24 +166,29 @@ class Targets:
         members = [] if group is None else group.balancer.members
         return [*self._dialers.values(), *(member.item for member in members)]
 
-    def read_tokens(self) -> Callable[[], None]:
-        """Read the token file again; to be called: puts it into use.
+    def read_tokens(self) -> Callable[[], dict[bytes, Target]]:
+        """Read the token file again; to be called: puts it into use, returns the old.
 
         Raises:
             ConfigError: see :meth:`Tokens.read`.
         """
         assert self.tokens is not None
         found = self.tokens.read()
-        kept = {*found.values(), *(route.target for route, _ in self._routes)}
-        return partial(self._use_tokens, found, kept)
+        gone = set(self._dialers) - {route.target for route, _ in self._routes}
+        for target in found.values():
+            gone.discard(target)
+        return partial(self._use_tokens, found, gone)
 
-    def _use_tokens(self, found: dict[bytes, Target], kept: set[Target]) -> None:
+    def _use_tokens(
+        self, found: dict[bytes, Target], gone: set[Target]
+    ) -> dict[bytes, Target]:
         assert self.tokens is not None
-        self.tokens.use(found)
-        for target in [t for t in self._dialers if t not in kept]:
-            if self._dialers[target] is not self._default:
-                del self._dialers[target]
+        old = self.tokens.use(found)
+        for target in gone:
+            if self._dialers.get(target) is not self._default:
+                self._dialers.pop(target, None)
         logger.info("--token-file %s: %d tokens", self.tokens.path, len(self.tokens))
+        return old
 
     def has_path(self, host: str, path: str) -> bool:
         """Whether an upgrade of ``path`` could lead anywhere."""

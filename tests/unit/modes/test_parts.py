@@ -21,12 +21,13 @@ class Reading:
         self.goes_on = threading.Semaphore(0)
         self.threads: list[threading.Thread] = []
         self.used: list[str] = []
+        self.now = {"-": "-"}
         self.part = LargePart("tokens", str(path), self.read)
 
     def write(self, sign: str, size: int = LARGE + 1) -> None:
         self.path.write_text(sign * size)
 
-    def read(self) -> Callable[[], None]:
+    def read(self) -> Callable[[], dict[str, str]]:
         self.threads.append(threading.current_thread())
         sign = self.path.read_text()[0]
         if threading.current_thread() is not threading.main_thread():
@@ -34,7 +35,12 @@ class Reading:
             assert self.goes_on.acquire(timeout=LONG)
         if sign == "!":
             raise ConfigError("--token-file", "has no usable line")
-        return lambda: self.used.append(sign)
+        return lambda: self.use(sign)
+
+    def use(self, sign: str) -> dict[str, str]:
+        self.used.append(sign)
+        old, self.now = self.now, {sign: sign}
+        return old
 
 
 @pytest.fixture
@@ -57,17 +63,20 @@ async def until_done(reading: Reading) -> None:
 
 def test_large_file_is_read_in_a_thread_and_used_in_the_loop(reading: Reading) -> None:
     reports: list[ConfigError | None] = []
+    old = reading.now
 
     async def main() -> None:
         reading.part.reload_soon(reports.append)
         await until_begun(reading)
         assert (reading.used, reports) == ([], [])
+        assert old == {"-": "-"}
         reading.goes_on.release()
         await until_done(reading)
 
     reading.write("a")
     asyncio.run(main())
     assert (reading.used, reports) == (["a"], [None])
+    assert (reading.now, old) == ({"a": "a"}, {})
     assert reading.threads[0] is not threading.main_thread()
 
 
