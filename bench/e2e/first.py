@@ -20,51 +20,27 @@ from pathlib import Path
 from bench.e2e.peers import FASTWS, HERE, QUIET
 from bench.e2e.proc import BenchError, Running, free_port
 from bench.e2e.run import Bench
+from bench.e2e.threads import LIMIT, ServerThread
 from bench.e2e.wss import make_certificate
 
 COLUMN = "via CONNECT"
 ROUND_TRIP = 0.05  # seconds
 WARM = 4  # idle WebSockets to wait for
-LIMIT = 10.0  # seconds for anything
 
 
-class LongPath:
-    """A relay in a thread that gives each byte on half a round trip later.
+class LongPath(ServerThread):
+    """A relay that gives each byte on half a round trip later.
 
     Attributes:
-        port: Where it listens.
         answers: Connections through which the server has said something.
     """
 
     def __init__(self, behind: int) -> None:
-        self.port = free_port()
         self.answers = 0
         self._behind = behind
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(lambda *_: None)  # peers vanish at the end
-        self._tasks: set[asyncio.Task[None]] = set()
-        start = asyncio.start_server(self._serve, HERE, self.port)
-        self._server = self._loop.run_until_complete(start)
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        super().__init__()
 
-    def close(self) -> None:
-        """End the thread and all connections."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(LIMIT)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(LIMIT)
-        self._loop.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, r: asyncio.StreamReader, w: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, r: asyncio.StreamReader, w: asyncio.StreamWriter) -> None:
         try:
             far_r, far_w = await asyncio.open_connection(HERE, self._behind)
             async with asyncio.TaskGroup() as ways:
@@ -73,7 +49,6 @@ class LongPath:
         except* OSError:
             pass
         finally:
-            self._tasks.discard(task)
             w.transport.abort()
 
     def _count(self) -> None:
@@ -91,7 +66,7 @@ class LongPath:
             data = b"-"
             while data:
                 data = await r.read(65536)
-                held.put_nowait((self._loop.time() + ROUND_TRIP / 2, data))
+                held.put_nowait((self.loop.time() + ROUND_TRIP / 2, data))
 
     async def _give(
         self,
@@ -101,7 +76,7 @@ class LongPath:
     ) -> None:
         while True:
             due, data = await held.get()
-            await asyncio.sleep(due - self._loop.time())
+            await asyncio.sleep(due - self.loop.time())
             if not data:
                 with contextlib.suppress(OSError):
                     w.write_eof()

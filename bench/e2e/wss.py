@@ -16,7 +16,6 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,12 +24,12 @@ from pathlib import Path
 from bench.e2e.peers import FASTWS, HERE, PY, QUIET, Peer
 from bench.e2e.proc import BenchError, Running, free_port
 from bench.e2e.run import Bench
+from bench.e2e.threads import LIMIT, ServerThread
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 ECHO = bytes(range(16))
 BLOCK = bytes(1 << 16)
 QUIET_FOR = 0.3  # seconds without progress until a connection counts as stalled
-LIMIT = 10.0  # seconds for one socket operation
 BINARY, CLOSE = 0x82, 0x88
 ENDLESS = 1 << 40  # length of the frame that a stalled writer never finishes
 
@@ -54,8 +53,8 @@ def frame(
     return head + key + bytes(b ^ key[i & 3] for i, b in enumerate(payload))
 
 
-class Behind:
-    """The server behind the process under test, in a thread: echoes once, then holds.
+class Behind(ServerThread):
+    """The server behind the process under test: echoes once, then holds.
 
     Attributes:
         stalls: Never read after the echo and write for ever instead.
@@ -63,41 +62,18 @@ class Behind:
     """
 
     def __init__(self, *, ws: bool, context: ssl.SSLContext | None) -> None:
-        self.port = free_port()
         self.stalls = False
         self.progress = 0.0
         self._ws = ws
-        self._loop = asyncio.new_event_loop()
         self._pushing = asyncio.Event()
-        start = asyncio.start_server(self._serve, HERE, self.port, ssl=context)
-        self._server = self._loop.run_until_complete(start)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop.set_exception_handler(lambda *_: None)  # peers vanish at the end
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        super().__init__(context)
 
     def push(self, *, go: bool) -> None:
         """Say whether connections that stall may begin to write after their echo."""
         change = self._pushing.set if go else self._pushing.clear
-        self._loop.call_soon_threadsafe(change)
+        self.loop.call_soon_threadsafe(change)
 
-    def close(self) -> None:
-        """End the thread and all connections."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(LIMIT)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(LIMIT)
-        self._loop.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, r: asyncio.StreamReader, w: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, r: asyncio.StreamReader, w: asyncio.StreamWriter) -> None:
         try:
             await (self._echo_ws(r, w) if self._ws else self._echo(r, w))
             if self.stalls:
@@ -106,7 +82,6 @@ class Behind:
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            self._tasks.discard(task)
             w.transport.abort() if self.stalls else w.close()
 
     async def _echo(self, r: asyncio.StreamReader, w: asyncio.StreamWriter) -> None:

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from fastws import _backend
-from fastws.exceptions import ConnectionClosed
 from fastws.ws.connect import connect
 from fastws.ws.open import open_websocket
 from fastws.ws.serve import serve
 from fastws.ws.server import serve_callbacks
+from tests.support.echoing import Echo, echo
 from tests.support.rawws import (
     CLOSE,
     CONT,
@@ -189,25 +189,6 @@ class Peer(Reader):
         assert self.at_end()
 
 
-class _Echo:
-    """An echo of the callback layer."""
-
-    def on_open(self, ws: Any) -> None:
-        self.ws = ws
-
-    def on_message(self, payload: Any, opcode: int, final: bool) -> None:
-        self.ws.send(payload, opcode)
-
-    def on_close(self, code: int, reason: str) -> None:
-        pass
-
-
-async def _echo(ws: Any) -> None:
-    with contextlib.suppress(ConnectionClosed):
-        async for message in ws:
-            await ws.send(message)
-
-
 class Subject:
     """An echo of ours, running.
 
@@ -244,8 +225,8 @@ class Subject:
 
     async def _start(self) -> Any:
         if self.api == "coroutines":
-            return await serve(_echo, "127.0.0.1", 0, **self.options)
-        server = serve_callbacks(lambda _: _Echo(), "127.0.0.1:0", **self.options)
+            return await serve(echo, "127.0.0.1", 0, **self.options)
+        server = serve_callbacks(lambda _: Echo(), "127.0.0.1:0", **self.options)
         server.start()
         return server
 
@@ -255,10 +236,10 @@ class Subject:
 
     async def _connect(self, url: str) -> None:
         if self.api == "callbacks":
-            await open_websocket(url, _Echo(), **self.options)
+            await open_websocket(url, Echo(), **self.options)
             return
         async with connect(url, **self.options) as ws:
-            await _echo(ws)
+            await echo(ws)
 
     @contextlib.contextmanager
     def peer(self, extensions: Any = None) -> Iterator[Peer]:
