@@ -39,6 +39,9 @@ _MODES = {
     ProxyServer: ("fastws.modes.proxy_server", "ProxyServerRunner"),
 }
 
+MANY_WORKERS = 64
+"""What any machine may be asked for; more only where there are CPUs for it."""
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
@@ -115,6 +118,10 @@ def check_workers(specs: Sequence[ModeSpec], workers: int, idle_exit: float) -> 
         raise ConfigError("--workers", "must be a whole number from 1")
     if workers == 1:
         return
+    cpus = os.cpu_count() or 1
+    if workers > (most := max(MANY_WORKERS, 4 * cpus)):
+        text = f"must be at most {most} here ({cpus} CPUs); one for each CPU is enough"
+        raise ConfigError("--workers", text)
     if not hasattr(os, "fork"):
         raise ConfigError("--workers", "this system cannot fork; start more processes")
     if idle_exit:

@@ -227,3 +227,19 @@ def test_loop_is_uvloop_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_application_is_reached_by_the_public_name() -> None:
     assert fastws.app is app
+
+
+@pytest.mark.parametrize(
+    ("cpus", "most"), [(1, 64), (2, 64), (16, 64), (17, 68), (384, 1536), (None, 64)]
+)
+def test_workers_are_bounded_by_the_machine(
+    monkeypatch: pytest.MonkeyPatch, cpus: int | None, most: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    app.check_workers([], most, 0.0)
+    with pytest.raises(ConfigError) as caught:
+        app.check_workers([], most + 1, 0.0)
+    assert str(caught.value) == (
+        f"--workers: must be at most {most} here ({cpus or 1} CPUs);"
+        " one for each CPU is enough"
+    )
