@@ -140,7 +140,7 @@ def test_a_server_that_does_not_come_back(server: RustProxyServer) -> None:
         server.kill()
         started = time.monotonic()
         assert socks_code(proxy, "127.0.0.1", 1) == 1
-        assert time.monotonic() - started >= UNIT
+        assert time.monotonic() - started >= 0.9 * UNIT
         proxy.wait_for("connection refused")
 
 

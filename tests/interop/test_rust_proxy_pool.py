@@ -18,7 +18,7 @@ from tests.support.asking import (
     request,
     socks_code,
 )
-from tests.support.cli import eventually
+from tests.support.cli import Fastws, eventually
 from tests.support.origin import read_head
 from tests.support.rust_proxy_server import PING, TEXT, RustProxyServer
 from tests.support.services import (
@@ -31,7 +31,7 @@ from tests.support.services import (
     read_to_end,
     reset,
 )
-from tests.support.timing import LONG, SCALE, SHORT, UNIT, units
+from tests.support.timing import LONG, UNIT, never_waits_for_an_ack, units
 from tests.support.via import once, settle, socks, through
 
 pytestmark = pytest.mark.e2e
@@ -152,7 +152,7 @@ def test_r23_a_server_that_says_nothing(server: RustProxyServer) -> None:
         with connect(proxy.port) as sock:
             sock.sendall(get(1))
             assert read_head(sock)[0] == 503
-        assert 15 * UNIT <= time.monotonic() - started < 15 * UNIT + SHORT
+        assert 14.9 * UNIT <= time.monotonic() - started < LONG
         proxy.wait_for("no pooled connection in time")
     server.delays = []
 
@@ -169,19 +169,23 @@ def test_r24_a_pooled_stream_begins_at_once(
     server: RustProxyServer, service: Service
 ) -> None:
     """No packet waits for a delayed ACK, which takes 40 ms."""
+
+    def one(proxy: Fastws) -> float:
+        with connect(proxy.port) as sock:
+            sock.sendall(NO_LOGIN)
+            assert read_exactly(sock, 2) == b"\5\0"
+            started = time.monotonic()
+            sock.sendall(request("127.0.0.1", service.port) + b"x")
+            assert read_exactly(sock, 11)[-1:] == b"x"
+            spent = time.monotonic() - started
+        settle(server, 1)
+        return spent
+
     with through(server) as proxy:
         once(proxy, service.port)
-        took = []
-        for _ in range(20):
-            with connect(proxy.port) as sock:
-                sock.sendall(NO_LOGIN)
-                assert read_exactly(sock, 2) == b"\5\0"
-                started = time.monotonic()
-                sock.sendall(request("127.0.0.1", service.port) + b"x")
-                assert read_exactly(sock, 11)[-1:] == b"x"
-                took.append(time.monotonic() - started)
-            settle(server, 1)
-        assert sorted(took)[10] < 0.030 * SCALE
+        for _ in range(20):  # at first Linux delays no acknowledgement
+            one(proxy)
+        assert never_waits_for_an_ack(lambda: one(proxy))
         assert len(server.conns) == 1
 
 

@@ -6,6 +6,9 @@ that fails; nothing here is slept to wait for something to become ready.
 """
 
 import os
+import statistics
+import time
+from collections.abc import Callable
 
 SCALE = float(os.environ.get("FASTWS_TEST_TIME_SCALE", "1"))
 """How much slower this machine is than a quiet one; 1 unless the variable says so."""
@@ -21,6 +24,27 @@ Less than the defaults that tests tell from it, such as 5 s to connect or to lin
 
 LONG = 200 * UNIT
 """Seconds: a whole scenario, or a process from start to listening; 20 s unscaled."""
+
+
+DELAYED_ACK = 0.040
+"""Seconds: what Nagle's algorithm adds to an exchange (Linux TCP_DELACK_MIN)."""
+
+
+def never_waits_for_an_ack(exchange: Callable[[], float]) -> bool:
+    """Whether most of 11 exchanges in a row are quicker than a delayed ACK.
+
+    With Nagle's algorithm they never are. A busy machine makes many slow, but not for
+    as long as is sought here.
+
+    Args:
+        exchange: does one; the seconds of it that count.
+    """
+    end, spent = time.monotonic() + LONG, [exchange() for _ in range(11)]
+    while statistics.median(spent[-11:]) > 0.75 * DELAYED_ACK:
+        if time.monotonic() > end:
+            return False
+        spent.append(exchange())
+    return True
 
 
 def units(count: float) -> str:

@@ -67,9 +67,9 @@ async def test_eof_towards_tls_waits_until_its_peer_is_quiet(spec: Spec) -> None
         assert await r.x.read(8) == b"question"
         for _ in range(4):
             await asyncio.sleep(LINGER / 2)
+            start = loop.time()
             await r.x.send(b"answer")
             assert await r.y.read(6) == b"answer"
-        start = loop.time()
         assert await r.x.read_end() == (b"", "eof")
         assert LINGER * 0.7 <= loop.time() - start < 3 * LINGER
         await r.x.finish()

@@ -139,9 +139,9 @@ def test_stw_holds_its_close_while_the_stranger_sends(loop_name: str) -> None:
             for _ in range(4):
                 await asyncio.sleep(LINGER / 2)
                 assert r.x.is_quiet()
+                start = loop.time()
                 await r.x.send(b"answer")
                 assert await r.y.read(6) == b"answer"
-            start = loop.time()
             await read_close(r, 1000)
             assert LINGER * 0.7 <= loop.time() - start < 3 * LINGER
             await r.x.send(b"after it")  # allowed until its own Close
