@@ -13,14 +13,14 @@ _HOP_BY_HOP = frozenset(
     {
         *("connection", "keep-alive", "proxy-connection", "te", "upgrade"),
         *("transfer-encoding", "content-length", "http2-settings"),
-        *("proxy-authorization", "proxy-authentication-info"),
+        *("proxy-authorization", "proxy-authentication-info", "proxy-authenticate"),
     }
 )
 # RFC 9110 section 6.5.1: framing, routing, authentication and content handling are
 # decided before a trailer comes, so there it could only deceive.
 _NOT_IN_TRAILERS = _HOP_BY_HOP | {
     *("host", "trailer", "content-encoding", "content-type", "content-range"),
-    *("authorization", "www-authenticate", "proxy-authenticate", "set-cookie"),
+    *("authorization", "www-authenticate", "set-cookie"),
     *("cookie", "expect", "max-forwards", "via", "cache-control", "location"),
 }
 

@@ -59,7 +59,8 @@ _TLS_RECORDS = (0x14, 0x15, 0x16, 0x17)  # RFC 8446 section 5.1: content types
 
 _method_prefix = re.compile(rf"{TCHAR}{{1,{_MAX_METHOD}}}(?: |$)".encode()).match
 _request_line = re.compile(rf"{TCHAR}+ [^ ]+ HTTP/\d\.\d".encode()).fullmatch
-_status_line = re.compile(rb"HTTP/\d\.\d \d\d\d(?: .*)?").fullmatch
+# RFC 9110 section 15: 100 to 599; what is above counts as one of 5xx.
+_status_line = re.compile(rb"HTTP/\d\.\d [1-9]\d\d(?: .*)?").fullmatch
 _bare_lf = re.compile(rb"(?<!\r)\n").search
 _is_host = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\\,\[\]]*)(?::\d*)?").fullmatch
 _bad_reason = re.compile(r"[^\t\x20-\x7e\x80-\xff]").search
@@ -219,6 +220,8 @@ class HeadReader:
         version = parser.get_http_version()
         self._check_parsed(data, version, sink)
         status = parser.get_status_code()
+        if status < 100:
+            raise self._refused(data, None)
         return Head(
             None, "", version, status, sink.reason.decode("latin-1"), sink.headers
         )

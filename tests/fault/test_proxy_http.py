@@ -105,10 +105,11 @@ def test_answer_until_close_that_is_reset_does_not_end_in_order(loop_name):
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 17000,
         b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40,
         b"HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 Low\r\nContent-Length: 0\r\n\r\n",
     ],
     ids=[
         *("nothing", "half-a-head", "not-http", "two-lengths", "two-framings"),
-        *("coding", "coding-in-1.0", "fields", "head", "interim", "control"),
+        *("coding", "coding-in-1.0", "fields", "head", "interim", "control", "status"),
     ],
 )
 def test_reject_answer(loop_name, answer):

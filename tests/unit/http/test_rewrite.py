@@ -8,7 +8,7 @@ from fastws.wire.head import Head
 ALWAYS = (
     *("Connection", "Keep-Alive", "Proxy-Connection", "TE", "Upgrade"),
     *("Transfer-Encoding", "Content-Length", "HTTP2-Settings"),
-    *("Proxy-Authorization", "Proxy-Authentication-Info"),
+    *("Proxy-Authorization", "Proxy-Authentication-Info", "Proxy-Authenticate"),
 )
 
 

@@ -184,8 +184,9 @@ class TestNotHttp:
         reader = HeadReader(Side.CLIENT)
         assert reader.receive_data(b"HTTP/1.1 101"[:count]) is None
 
-    def test_reject_malformed_status_line(self):
-        error = refuse(b"HTTP/1.1 1o1 Go\r\n", Side.CLIENT)
+    @pytest.mark.parametrize("end", [b"1o1 Go\r\n", b"099 Low\r\n", b"099 Low\r\n\r\n"])
+    def test_reject_malformed_status_line(self, end):
+        error = refuse(b"HTTP/1.1 " + end, Side.CLIENT)
         assert str(error) == "HTTP response line is malformed"
 
     def test_reject_response_of_another_minor_version(self):
