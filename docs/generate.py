@@ -49,6 +49,9 @@ _SIGNALS = (
     ("the same again", "end at once"),
     ("SIGHUP", "read certificates, keys, users, tokens and header files again"),
 )
+_BESIDES = {"ws-proxy": "options that `stw` and `wts` share"}
+"""What a command with options of its own takes, where it is not all of its mode."""
+
 _STATUS = (
     ("0", "a normal end or a drain"),
     ("1", "something failed while running, or could not be listened on"),
@@ -226,7 +229,8 @@ def markdown() -> str:
         lines += ["", f"### fastws {name}", "", f"    {usage(name, command)}", ""]
         lines += [about(command), "", *markdown_parameters(command)]
         if isinstance(command, ModeCommand) and name not in MODES:
-            lines += ["", f"Besides, options of `{command.mode}`; see its `--help`."]
+            others = _BESIDES.get(name, f"options of `{command.mode}`")
+            lines += ["", f"Besides, {others}; see its `--help`."]
     for heading, rows in groups():
         lines += ["", f"## {heading}", ""]
         lines += ["| option | variable | of | default | meaning |"]

@@ -213,7 +213,8 @@ class ModeArgument(click.Argument):
 
     def place(self, ctx: click.Context | None) -> str:
         """How the argument is called in messages."""
-        return (self.metavar or "").strip("[].")
+        name = (self.metavar or "").removesuffix("...")
+        return name[1:-1] if name.endswith("]") else name
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         return f"'{self.place(ctx)}'"
@@ -446,12 +447,16 @@ class ModeCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say how to use variables, then show examples."""
+        secret = f"FASTWS_{_SECRET[self.mode]}"
+        text = (
+            "Each option can be set as a variable: FASTWS_PING=30s for --ping 30s,"
+            " one value a line where it repeats."
+        )
+        rows = (param.row for param in self.params if isinstance(param, ModeOption))
+        if any(row.variable == secret for row in rows):
+            text += f" A secret may stand in a file: {secret}_FILE."
         with formatter.section("Variables"):
-            formatter.write_text(
-                "Each option can be set as a variable: FASTWS_PING=30s for --ping 30s,"
-                " one value a line where it repeats. A secret may stand in a file:"
-                f" FASTWS_{_SECRET[self.mode]}_FILE."
-            )
+            formatter.write_text(text)
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"  {example}\n")

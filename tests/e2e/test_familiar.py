@@ -284,6 +284,22 @@ def test_refused_by_name(arguments: tuple[str, ...], message: str) -> None:
     assert message in result.output.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Missing argument '[SOURCE:]PORT'."),
+        (("x", "127.0.0.1:9"), "Invalid value for '[SOURCE:]PORT': 'x' is not an"),
+        (("::1:5901", "127.0.0.1:9"), "Invalid value for '[SOURCE:]PORT': '::1': put"),
+        (("127.0.0.1:9", "127.0.0.1:9"), "[SOURCE:]PORT: is the address to connect"),
+    ],
+)
+def test_source_is_named_as_in_the_help(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    result = invoke("websockify", *arguments)
+    assert message in result.output.splitlines()[-1]
+
+
 def invoke(*arguments: str) -> Result:
     """Run a command line in this process; nothing is started."""
     return CliRunner().invoke(cli, arguments, prog_name="fastws")
@@ -361,3 +377,11 @@ def test_ws_proxy_rejects(
     result = invoke("ws-proxy", *arguments)
     assert result.exit_code == status
     assert message in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["stw", "wts", "websockify", "ws-proxy"])
+def test_help_promises_no_variable_that_the_command_does_not_read(command: str) -> None:
+    text = invoke(command, "--help").output
+    for variable in re.findall(r"FASTWS_(\w+)_FILE", text):
+        assert f"  --{variable.lower().replace('_', '-')} " in text
+    assert "FASTWS_PING=30s" in text
