@@ -248,14 +248,13 @@ class ConnectionClosed(FastwsError):
     def __str__(self) -> str:
         if self.rcvd is None and self.sent is None:
             return "no close frame received or sent"
-        rcvd, sent = _describe(self.rcvd), _describe(self.sent)
         if self.rcvd is None:
-            return f"sent {sent}; no close frame received"
+            return f"sent {self.sent}; no close frame received"
         if self.sent is None:
-            return f"received {rcvd}; no close frame sent"
+            return f"received {self.rcvd}; no close frame sent"
         if self.rcvd_then_sent:
-            return f"received {rcvd}; then sent {sent}"
-        return f"sent {sent}; then received {rcvd}"
+            return f"received {self.rcvd}; then sent {self.sent}"
+        return f"sent {self.sent}; then received {self.rcvd}"
 
     @property
     def code(self) -> int:
@@ -266,12 +265,6 @@ class ConnectionClosed(FastwsError):
     def reason(self) -> str:
         """Of the peer's Close, empty when none came."""
         return "" if self.rcvd is None else self.rcvd.reason
-
-
-def _describe(close: _Close | None) -> str:
-    if close is None:
-        return ""
-    return f"{int(close.code)} {close.reason}".rstrip()
 
 
 class ConnectionClosedOK(ConnectionClosed):

@@ -50,6 +50,26 @@ _NEVER_SENT = (
 _SENDABLE = frozenset(int(code) for code in CloseCode if code not in _NEVER_SENT)
 
 
+_MEANINGS = {
+    CloseCode.NORMAL_CLOSURE: "OK",
+    CloseCode.NO_STATUS_RCVD: "no status received [internal]",
+    CloseCode.ABNORMAL_CLOSURE: "abnormal closure [internal]",
+    CloseCode.INVALID_DATA: "invalid frame payload data",
+    CloseCode.TLS_HANDSHAKE: "TLS handshake failure [internal]",
+}
+
+
+def meaning_of(code: int) -> str:
+    """What a close code stands for, in a word or two, as ``websockets`` says it."""
+    try:
+        known = CloseCode(code)
+    except ValueError:
+        if 3000 <= code < 5000:
+            return "registered" if code < 4000 else "private use"
+        return "unknown"
+    return _MEANINGS.get(known) or known.name.replace("_", " ").lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Close:
     """What a Close frame says.
@@ -61,6 +81,10 @@ class Close:
 
     code: int = CloseCode.NO_STATUS_RCVD
     reason: str = ""
+
+    def __str__(self) -> str:
+        """The code, what it means and the reason: ``1001 (going away) bye``."""
+        return f"{self.code:d} ({meaning_of(self.code)}) {self.reason}".rstrip()
 
     @classmethod
     def parse(cls, payload: BytesLike) -> "Close":

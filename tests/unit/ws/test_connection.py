@@ -103,7 +103,9 @@ def test_iteration_raises_after_an_error(loop_name: str) -> None:
         assert caught.value.rcvd == Close(1011, "broken")
         assert caught.value.sent == Close(1011)
         assert caught.value.rcvd_then_sent is True
-        assert str(caught.value) == "received 1011 broken; then sent 1011"
+        assert str(caught.value) == (
+            "received 1011 (internal error) broken; then sent 1011 (internal error)"
+        )
 
     run_on(loop_name, main())
 
