@@ -96,7 +96,7 @@ def _checker(credentials: Any) -> Check:
 
 def _is_pair(value: Any) -> bool:
     return (
-        isinstance(value, tuple)
+        isinstance(value, tuple | list)
         and len(value) == 2
         and all(isinstance(part, str) for part in value)
     )

@@ -53,6 +53,7 @@ from fastws.ws.limits import (
     Limits,
     MaxQueue,
     Options,
+    logger_of,
     names_of,
     options_of,
     plain_limits,
@@ -291,8 +292,8 @@ def connect(
     open_timeout: float | None = 10.0,
     reconnect_delays: Callable[[], Iterator[float]] | None = None,
     max_queue: MaxQueue = 16,
-    logger: LoggerLike = logger,
-    create_connection: Callable[..., ClientConnection] = ClientConnection,
+    logger: "LoggerLike | None" = None,
+    create_connection: Callable[..., ClientConnection] | None = None,
     **options: Unpack[_Options],
 ) -> Connect:
     """Open a WebSocket: ``async with``, ``await``, or ``async for`` to reconnect.
@@ -359,22 +360,29 @@ def connect(
         timeout=open_timeout,
         process_exception=process_exception,
         delays=reconnect_delays,
-        logger=logger,
-        create_connection=create_connection,
+        logger=logger_of(logger),
+        create_connection=create_connection or ClientConnection,
     )
     return Connect(url, settings)
 
 
 def unix_connect(
-    path: str | os.PathLike[str], uri: str | WsUrl | None = None, **options: Any
+    path: str | os.PathLike[str] | None = None,
+    uri: str | WsUrl | None = None,
+    **options: Any,
 ) -> Connect:
     """:func:`connect` to a unix socket.
 
     Args:
-        path: of the socket.
+        path: of the socket; or ``sock=`` is one that is connected already.
         uri: by default ``ws://localhost/``, with ``ssl`` ``wss://localhost/``.
         options: as for :func:`connect`.
+
+    Raises:
+        ValueError: neither path nor ``sock``; and what :func:`connect` raises.
     """
+    if path is None and options.get("sock") is None:
+        raise ValueError("give the path of a unix socket, or sock")
     if uri is None:
         secure = options.get("ssl") is not None
         uri = "wss://localhost/" if secure else "ws://localhost/"

@@ -20,16 +20,18 @@ class Headers(MutableMapping[str, str]):
     """HTTP fields, looked up in any case.
 
     ``headers[name]`` joins repeated fields by ``", "`` (RFC 9110 section 5.3);
-    ``headers[name] = value`` adds one behind those that are there.
+    ``headers[name] = value`` adds one behind those that are there. ``str()`` of it is
+    what is sent, with the empty line at the end.
 
     Args:
         fields: in wire order, or a mapping (copied).
+        more: further fields.
     """
 
     __slots__ = ("_head",)
 
-    def __init__(self, fields: HeadersLike = ()) -> None:
-        self._head = Head(headers=pairs_of(fields))
+    def __init__(self, fields: HeadersLike = (), **more: str) -> None:
+        self._head = Head(headers=[*pairs_of(fields), *more.items()])
 
     def __getitem__(self, name: str) -> str:
         value = self._head.get(name)
@@ -64,6 +66,26 @@ class Headers(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({self._head.headers!r})"
+
+    def __str__(self) -> str:
+        return "".join(f"{name}: {value}\r\n" for name, value in self.raw_items()) + (
+            "\r\n"
+        )
+
+    def copy(self) -> "Headers":
+        """The same fields, to be changed by themselves."""
+        return Headers(self)
+
+    def serialize(self) -> bytes:
+        """As they are sent, with the empty line at the end."""
+        return str(self).encode("latin-1")
+
+    def update(  # type: ignore[override]
+        self, fields: HeadersLike = (), /, **more: str
+    ) -> None:
+        """Add fields, each as by ``headers[name] = value``."""
+        for name, value in [*pairs_of(fields), *more.items()]:
+            self[name] = value
 
     def get_all(self, name: str) -> list[str]:
         """The values of all fields called ``name``, in wire order."""

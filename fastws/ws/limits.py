@@ -1,10 +1,13 @@
 """The limits of one WebSocket."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict
 
 from fastws import _consts
+from fastws.typing import LoggerLike
+from fastws.wire.head import is_token
 
 MaxQueue: TypeAlias = int | tuple[int | None, int | None] | None
 """Messages at which reading stops, and those at which it goes on (a quarter)."""
@@ -81,10 +84,19 @@ def names_of(subprotocols: Sequence[str] | None) -> tuple[str, ...]:
 
     Raises:
         TypeError: it is one name, whose letters nobody means.
+        ValueError: one of them is no token (RFC 6455 section 4.1).
     """
     if isinstance(subprotocols, str):
         raise TypeError("subprotocols must be a list of names, not a text")
+    for name in subprotocols or ():
+        if not is_token(name):
+            raise ValueError(f"invalid subprotocol: {name!r}")
     return tuple(subprotocols or ())
+
+
+def logger_of(logger: "LoggerLike | None") -> LoggerLike:
+    """Where log lines go: by default to that of the library."""
+    return logging.getLogger("fastws.ws") if logger is None else logger
 
 
 def options_of(limits: dict[str, Any]) -> Options:

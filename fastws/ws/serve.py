@@ -34,6 +34,7 @@ from fastws.ws.limits import (
     NO_LIMIT,
     Limits,
     MaxQueue,
+    logger_of,
     names_of,
     plain_limits,
     water_marks,
@@ -194,8 +195,8 @@ class Server:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The listening sockets."""
-        return tuple(self._below.sockets)
+        """The listening sockets; none once it is closed."""
+        return tuple(sock for sock in self._below.sockets if sock.fileno() >= 0)
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -416,8 +417,8 @@ def serve(
     server_header: str | None = PRODUCT,
     open_timeout: float | None = 10.0,
     max_queue: MaxQueue = 16,
-    logger: LoggerLike = logger,
-    create_connection: Callable[..., ServerConnection] = ServerConnection,
+    logger: "LoggerLike | None" = None,
+    create_connection: Callable[..., ServerConnection] | None = None,
     start_serving: bool = True,
     **options: Unpack[_Options],
 ) -> Serve:
@@ -430,7 +431,7 @@ def serve(
             interfaces; without a port what :func:`fastws.serve_callbacks` takes:
             ``"127.0.0.1:0"``, ``"unix:/PATH"``, a listening socket, several of them.
         port: to listen on; 0 for any.
-        sock: a listening socket, owned from the start on.
+        sock: a socket, bound or listening; owned from the start on.
         origins: admitted, as text or as a compiled pattern of the whole; ``None`` in
             it for requests without one; by default all.
         subprotocols: those we speak, best first.
@@ -472,8 +473,8 @@ def serve(
         process_request,
         select_subprotocol,
         process_response=process_response,
-        create_connection=create_connection,
-        logger=logger,
+        create_connection=create_connection or ServerConnection,
+        logger=logger_of(logger),
     )
     below: dict[str, Any] = {
         **plain_limits(dict(options)),
@@ -484,12 +485,15 @@ def serve(
     return Serve(server, listen, process_request is not None, below, start_serving)
 
 
-def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -> Serve:
+def unix_serve(
+    handler: Handler, path: str | os.PathLike[str] | None = None, **options: Any
+) -> Serve:
     """:func:`serve` on a unix socket.
 
     Args:
         handler: as there.
-        path: of the socket; one that nobody listens on is replaced.
+        path: of the socket; one that nobody listens on is replaced. Or give ``sock``.
         options: as there.
     """
-    return serve(handler, f"unix:{os.path.abspath(path)}", **options)
+    where = None if path is None else f"unix:{os.path.abspath(path)}"
+    return serve(handler, where, **options)

@@ -21,6 +21,7 @@ from fastws.net.websocket import Peer, WebSocketStream
 from fastws.wire import announce
 from fastws.ws.failures import log_failure
 from fastws.ws.heads import HeadersLike, pairs_of
+from fastws.ws.limits import names_of
 from fastws.ws.opening import Opening
 from fastws.ws.serve import Hook, Select, Serve, Server
 from fastws.ws.server import address_of
@@ -229,7 +230,7 @@ def serve_streams(
     below.update(
         ssl=ssl,
         origins=origins,
-        subprotocols=tuple(subprotocols or ()),
+        subprotocols=names_of(subprotocols),
         open_timeout=open_timeout,
         linger=limits.get("linger", LINGER),
     )

@@ -319,8 +319,8 @@ def serve_callbacks(
             returns the handler, or an awaitable of it. A ``RemoteProtocolError`` with
             ``http_status`` is answered with that status.
         listen: ``PORT`` (loopback), ``:PORT`` (all interfaces), ``HOST:PORT``,
-            ``unix:/PATH``, ``fd:NUMBER``; several of them; or listening sockets,
-            which the server owns from now on.
+            ``unix:/PATH``, ``fd:NUMBER``; several of them; or sockets that are bound
+            or listening, which the server owns from now on.
         ssl: a server context, for wss.
         process_request: called first with every request, also those that are no
             upgrade; a response (bytes, or an awaitable of them) ends it.
@@ -372,10 +372,12 @@ def _open_all(
         for name in names:
             if isinstance(name, socket.socket):
                 name.setblocking(False)
+                if not name.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    name.listen(backlog)
                 socks.append(name)
             else:
                 socks += _open_one(Listen.parse(name), backlog)
-    except (FastwsError, ValueError):
+    except (OSError, FastwsError, ValueError):
         for sock in socks:
             sock.close()
         raise
