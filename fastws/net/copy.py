@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fastws._backend import Scratch
 from fastws.net.ends import CopyOptions, End, raw_end
 from fastws.net.keepalive import PingingEnd
+from fastws.net.sockopt import is_uvloop
 from fastws.net.stream import AttachedStream, ByteStream, Kind
 from fastws.net.sweep import forget_closed, sweep_of
 from fastws.net.websocket import WebSocketStream, websocket_end
@@ -300,11 +301,6 @@ def attach(end: End, stream: ByteStream) -> None:
         end.read_limit = TLS_READ
     else:
         transport.set_write_buffer_limits(high=0)
-
-
-def is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether ``writelines`` of this loop's transports is one vectored write."""
-    return type(loop).__module__.partition(".")[0] == "uvloop"
 
 
 _scratches: dict[asyncio.AbstractEventLoop, Scratch] = {}

@@ -31,7 +31,7 @@ from fastws.exceptions import (
 from fastws.net.access import Access
 from fastws.net.deadlines import Limit, start_limit
 from fastws.net.resolve import AddrInfo, parse_literal, resolve
-from fastws.net.sockopt import tune, tune_transport
+from fastws.net.sockopt import let_go, tune, tune_transport
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.net.tls import explain_os, explain_tls, fast_tls
 from fastws.typing import Address
@@ -324,7 +324,11 @@ class Dialer:
         """Shake hands over a connected socket, which the transport then owns."""
         hold = Hold()
         try:
-            transport, _ = await self._tls_transport(hold, sock, context)
+            try:
+                transport, _ = await self._tls_transport(hold, sock, context)
+            except BaseException:
+                let_go(asyncio.get_running_loop(), sock)
+                raise
         except ConnectionAbortedError as exc:
             if exc.errno is not None:
                 raise NoUpstream(f"{self.name}: TLS: {explain_tls(exc)}") from exc
@@ -383,7 +387,11 @@ async def open_stream(
     kind = Kind.TCP
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         create, kind = loop.create_unix_connection, Kind.UNIX
-    transport, hold = await create(Hold, sock=sock)
+    try:
+        transport, hold = await create(Hold, sock=sock)
+    except BaseException:
+        let_go(loop, sock)
+        raise
     transport.pause_reading()
     return ByteStream(transport, kind, hold)
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from fastws import _consts
 from fastws.exceptions import NoUpstream
-from fastws.net.copy import DEFAULTS, attach, is_uvloop, scratch_of
+from fastws.net.copy import DEFAULTS, attach, scratch_of
 from fastws.net.ends import CopyOptions, End
 from fastws.net.pool_end import PooledStream, pool_end
 from fastws.net.pool_udp import PooledDatagrams, Receive
+from fastws.net.sockopt import is_uvloop
 from fastws.net.stream import Kind
 from fastws.net.sweep import sweep_of
 from fastws.net.websocket import WebSocketStream

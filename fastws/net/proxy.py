@@ -23,6 +23,7 @@ from fastws.exceptions import (
 )
 from fastws.net.dial import Deadline, Dialer, open_stream
 from fastws.net.inbox import Inbox
+from fastws.net.sockopt import let_go
 from fastws.net.stream import ByteStream, Hold, Kind
 from fastws.net.tls import client_context, explain_os, explain_tls
 from fastws.wire.head import Head
@@ -305,6 +306,7 @@ class _ProxyStream:
                 ssl_shutdown_timeout=self._hop.linger,
             )
         except BaseException:
+            let_go(loop, sock)
             if self._inbox.transport is not None:
                 self._inbox.transport.abort()
             raise

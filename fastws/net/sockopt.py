@@ -179,6 +179,21 @@ def reset(transport: Any) -> None:
     transport.abort()
 
 
+def is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether ``writelines`` of this loop's transports is one vectored write."""
+    return type(loop).__module__.partition(".")[0] == "uvloop"
+
+
+def let_go(loop: asyncio.AbstractEventLoop, sock: socket.socket | None) -> None:
+    """Have ``sock`` hold nothing: ``create_connection(sock=…)`` failed or was cancelled.
+
+    Every loop has closed the descriptor then, or will. uvloop before 0.23 leaves its
+    number in the object, which some time later would close what has that number then.
+    """
+    if sock is not None and is_uvloop(loop):
+        sock.detach()
+
+
 def arm_reset(sock: socket.socket) -> Callable[[], None]:
     """Make whoever closes ``sock`` reset it; the call that is returned undoes that.
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, Unpack
 
 from fastws.exceptions import ConcurrencyError
 from fastws.net import sockopt
-from fastws.net.copy import CopyResult, is_uvloop
+from fastws.net.copy import CopyResult
 from fastws.net.copy import copy_bidirectional as pump
 from fastws.net.dial import open_stream
 from fastws.net.stream import ByteStream, Hold, Kind, kind_of
@@ -169,12 +169,7 @@ async def _take_socket(sock: socket.socket) -> Taken:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     disarm = sockopt.arm_reset(sock)
-    try:
-        stream = await open_stream(loop, sock)
-    except BaseException:
-        if is_uvloop(loop):
-            sock.detach()  # the loop has closed it, and the number may be another's
-        raise
+    stream = await open_stream(loop, sock)
     disarm()
     return Taken(stream, None)
 

@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from fastws._backend import MessagePool
-from fastws.net.copy import is_uvloop
+from fastws.net.sockopt import is_uvloop
 from fastws.net.sweep import forget_closed
 
 _pools: dict[asyncio.AbstractEventLoop, MessagePool] = {}
