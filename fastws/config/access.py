@@ -11,6 +11,8 @@ UNIX = "unix"
 def parse_network(text: str) -> str:
     """Check a network: ``10.0.0.0/8``, one address, or ``unix``.
 
+    IPv4 as a socket for both versions shows it, ``::ffff:10.0.0.1``, is IPv4.
+
     Raises:
         ValueError: another form, or an address with a prefix that cuts it.
     """
@@ -25,7 +27,18 @@ def parse_network(text: str) -> str:
         ) from None
     if not is_ip(bare) and str(network.network_address) != _address_of(bare):
         raise ValueError(f"{text!r} cuts its address; write {network}")
-    return str(network)
+    return str(_unmapped(network))
+
+
+def _unmapped(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The IPv4 network in ``::ffff:0:0/96`` (RFC 4291 section 2.5.5.2), or itself."""
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        inner = network.network_address.ipv4_mapped
+        if inner is not None:
+            return ipaddress.IPv4Network((inner, network.prefixlen - 96))
+    return network
 
 
 def _address_of(text: str) -> str:
