@@ -100,6 +100,9 @@ class ProxyServer(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.plain_too and self.cert is None:
             raise ConfigError("plain_too", "needs --cert: without TLS all is plain")
+        if self.plain_too and self.client_ca is not None:
+            reason = "contradicts --client-ca: without TLS nobody shows a certificate"
+            raise ConfigError("plain_too", reason)
         self._check_ways_in()
         self._check_limits()
 

@@ -365,6 +365,9 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigError("send_proxy_protocol", reason)
         if self.plain_too and self.cert is None:
             raise ConfigError("plain_too", "needs --cert: without TLS all is plain")
+        if self.plain_too and self.client_ca is not None:
+            reason = "contradicts --client-ca: without TLS nobody shows a certificate"
+            raise ConfigError("plain_too", reason)
 
     def _check_targets(self) -> None:
         if self.target is not None:

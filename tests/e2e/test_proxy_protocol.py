@@ -260,6 +260,18 @@ def test_plain_too_needs_a_certificate() -> None:
     assert "--plain-too: needs --cert: without TLS all is plain" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [("wts", "0", "127.0.0.1:9"), ("proxy-server", "0", "--no-auth")]
+)
+def test_plain_too_is_no_way_around_client_certificates(
+    command: tuple[str, ...],
+) -> None:
+    ways = ("--plain-too", "--cert", certs().server, "--client-ca", certs().ca)
+    done = run_fastws(*command, *ways)
+    assert done.returncode == 78
+    assert "--plain-too: contradicts --client-ca: without TLS" in done.stderr
+
+
 def test_peer_of_a_connection_that_was_handed_over(service: Service) -> None:
     """With inetd: it is the socket's own, and no unix socket's."""
     command = ["wts", "inetd:", f"127.0.0.1:{service.port}", *PAIR, "--plain-too"]
