@@ -185,7 +185,7 @@ def is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def let_go(loop: asyncio.AbstractEventLoop, sock: socket.socket | None) -> None:
-    """Have ``sock`` hold nothing: ``create_connection(sock=…)`` failed or was cancelled.
+    """Have ``sock`` hold nothing: ``create_connection(sock=…)`` failed with it.
 
     Every loop has closed the descriptor then, or will. uvloop before 0.23 leaves its
     number in the object, which some time later would close what has that number then.

@@ -12,7 +12,8 @@ import fastws
 from tests.support import rawws
 from tests.support.certs import certs
 from tests.support.cli import Fastws, eventually, stw, tunnel, wts
-from tests.support.rawws import CLOSE, PONG, upgraded
+from tests.support.datagrams import UdpService
+from tests.support.rawws import BINARY, CLOSE, PONG, upgraded
 from tests.support.services import (
     Service,
     ask,
@@ -315,3 +316,21 @@ def test_ping_of_a_draining_process_is_still_answered() -> None:
             peer.sock.sendall(rawws.close(1000))
             assert peer.frame().code == 1000
         assert process.wait() == 0
+
+
+def test_drain_does_not_wait_for_a_quiet_udp_flow() -> None:
+    with UdpService() as service:
+        target = f"udp:127.0.0.1:{service.port}"
+        with (
+            wts(target, "--drain-timeout", "1h") as process,
+            upgraded(process.port) as peer,
+        ):
+            peer.send(BINARY, b"x")
+            assert peer.frame().payload == b"x"
+            process.signal(15)
+            got = peer.frame()
+            assert (got.opcode, got.code) == (CLOSE, 1001)
+            peer.close()
+            peer.sock.shutdown(socket.SHUT_WR)
+            assert process.wait() == 0
+            process.wait_for("draining; 1 datagrams received, 1 sent")

@@ -376,23 +376,6 @@ def test_drain_closes_with_1001(timeout: str) -> None:
             near.wait_for("draining; 1 datagrams received")
 
 
-def test_drain_of_wts_does_not_wait_for_a_quiet_flow() -> None:
-    with UdpService() as service:
-        target = f"udp:127.0.0.1:{service.port}"
-        with (
-            wts(target, "--drain-timeout", "1h") as process,
-            upgraded(process.port) as peer,
-        ):
-            peer.send(BINARY, b"x")
-            assert peer.frame().payload == b"x"
-            process.signal(15)
-            got = peer.frame()
-            assert (got.opcode, got.code) == (CLOSE, 1001)
-            leave(peer, 1001)
-            assert process.wait() == 0
-            process.wait_for("draining; 1 datagrams received, 1 sent")
-
-
 # wts
 
 
