@@ -56,7 +56,7 @@ def take_socket(fd: int = 0) -> socket.socket:
         sock = socket.socket(fileno=kept)
     except OSError as exc:
         os.close(kept)
-        reason = "inetd: descriptor 0 is no socket; - takes a pipe or terminal"
+        reason = "inetd: descriptor 0 is no socket; stw - takes a pipe or terminal"
         raise ListenError(exc.errno or errno.ENOTSOCK, reason) from exc
     try:
         sock.getpeername()

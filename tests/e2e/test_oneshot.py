@@ -148,6 +148,7 @@ def test_inetd_wts_that_refuses(pair: tuple[socket.socket, socket.socket]) -> No
     ("arguments", "status", "text"),
     [
         (("stw", "inetd:", "ws://h/"), 1, "inetd: descriptor 0 is no socket"),
+        (("wts", "inetd:", "h:1"), 1, "is no socket; stw - takes a pipe or terminal"),
         (("stw", "8080", "ws://h/", "--text"), 78, "--text: needs - as LISTEN"),
         (("wts", "-", "h:1"), 78, "LISTEN: - is for stw"),
         (("stw", "-", "ws://h/", "--workers", "2"), 78, "TCP and unix sockets only"),
