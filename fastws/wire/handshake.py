@@ -213,8 +213,9 @@ def check_upgrade(head: Head) -> Upgrade:
             another version, 400 for everything malformed.
     """
     if head.method != "GET":
+        what = "a WebSocket upgrade" if is_upgrade(head) else "no WebSocket upgrade"
         raise RemoteProtocolError(
-            f"WebSocket upgrade by {head.method}",
+            f"{what}, by {head.method}",
             http_status=405,
             headers=(("Allow", "GET"),),
         )

@@ -264,6 +264,9 @@ class TestCheckUpgrade:
         error = refuse(request(method=method))
         assert error.http_status == 405
         assert error.headers == (("Allow", "GET"),)
+        assert str(error) == f"a WebSocket upgrade, by {method}"
+        error = refuse(request(("Upgrade", "-"), method=method))
+        assert str(error) == f"no WebSocket upgrade, by {method}"
 
     @pytest.mark.parametrize("name", ["Upgrade", "Connection"])
     def test_reject_plain_request(self, name):
