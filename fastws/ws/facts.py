@@ -9,7 +9,6 @@ from fastws._consts import CLOSE_ABNORMAL
 from fastws.typing import LoggerLike
 from fastws.ws.flag import Flag
 from fastws.ws.heads import Request, Response
-from fastws.ws.protocol import WebSocket
 
 
 class State(IntEnum):
@@ -33,6 +32,7 @@ class Facts:
     _id: uuid.UUID | None = None
     _logger: LoggerLike = logging.getLogger("fastws.ws")
     _ws: Any  # the WebSocket, None before it is open
+    _opening: Any = None  # of a server's end, until it is open
     _gone: Flag
 
     @property
@@ -64,8 +64,9 @@ class Facts:
     @property
     def subprotocol(self) -> str | None:
         """Agreed on, or ``None``."""
-        ws: WebSocket | None = self._ws
-        return None if ws is None else ws.subprotocol
+        ws = self._ws if self._opening is None else self._opening
+        name: str | None = None if ws is None else ws.subprotocol
+        return name
 
     @property
     def remote_address(self) -> Any:

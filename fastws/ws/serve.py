@@ -120,11 +120,8 @@ class ServerConnection(Connection):
             ("Connection", "Upgrade"),
             ("Sec-WebSocket-Accept", accept_key(key)),
         ]
-        subprotocol = self.subprotocol
-        if self._opening is not None:
-            subprotocol = self._opening.subprotocol
-        if subprotocol is not None:
-            fields.append(("Sec-WebSocket-Protocol", subprotocol))
+        if self.subprotocol is not None:
+            fields.append(("Sec-WebSocket-Protocol", self.subprotocol))
         if extensions is not None:
             fields.append(("Sec-WebSocket-Extensions", extensions))
         return response_of(101, "Switching Protocols", [*fields, *extra])

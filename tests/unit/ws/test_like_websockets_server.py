@@ -54,7 +54,7 @@ def test_the_answer_names_its_server(loop_name: str) -> None:
 def test_process_response_sees_the_101(loop_name: str, waits: bool, how: str) -> None:
     def now(ws: ServerConnection, request: Request, response: Response) -> Any:
         assert ws.state is State.CONNECTING
-        assert ws.request == request
+        assert (ws.request, ws.subprotocol) == (request, "chat")
         assert ws.transport.get_extra_info("peername") == ws.remote_address
         assert ws.local_address == ws.transport.get_extra_info("sockname") is not None
         assert response.status_code == 101
