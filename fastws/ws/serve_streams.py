@@ -1,7 +1,6 @@
 """``fastws.serve_streams``: servers whose WebSockets are byte streams."""
 
 import asyncio
-import logging
 import socket
 import ssl as tls
 from collections.abc import (
@@ -18,17 +17,16 @@ from typing import Any, TypeAlias, Unpack
 from fastws._consts import CLOSE_GOING_AWAY, LINGER, Side
 from fastws.net.ends import CopyOptions
 from fastws.net.websocket import Peer, WebSocketStream
+from fastws.typing import LoggerLike
 from fastws.wire import announce
 from fastws.ws.failures import log_failure
 from fastws.ws.heads import HeadersLike, pairs_of
-from fastws.ws.limits import names_of
+from fastws.ws.limits import NO_LIMIT, logger_of, names_of
 from fastws.ws.opening import Opening
-from fastws.ws.serve import Hook, Select, Serve, Server
+from fastws.ws.serve import Hook, Review, Select, Serve, Server, ServerConnection
 from fastws.ws.server import address_of
 from fastws.ws.stream import LIMIT, Stream
 from fastws.ws.transport import StreamLimits, WebSocketTransport, stream_options
-
-logger = logging.getLogger("fastws.ws")
 
 StreamHandler: TypeAlias = Callable[[Stream], Awaitable[object]]
 """Called with each stream; when it returns, the stream is closed."""
@@ -39,6 +37,9 @@ class ServeOptions(StreamLimits, total=False):
 
     max_connections: int
     backlog: int
+
+
+_BELOW = ("max_connections", "backlog")
 
 
 class StreamServer(Server):
@@ -58,9 +59,18 @@ class StreamServer(Server):
         options: CopyOptions,
         limit: int,
         announces: bool,
+        process_response: Review | None = None,
+        logger: "LoggerLike | None" = None,
     ) -> None:
-        hooks = process_request, select_subprotocol
-        super().__init__(handler, None, headers, *hooks)  # type: ignore[arg-type]
+        super().__init__(
+            handler,  # type: ignore[arg-type]
+            None,
+            headers,
+            process_request,
+            select_subprotocol,
+            process_response=process_response,
+            logger=logger_of(logger),
+        )
         self.streams: set[Stream] = set()
         self._serve: StreamHandler = handler
         self._options = options
@@ -69,16 +79,34 @@ class StreamServer(Server):
 
     def accept(self, opening: Opening) -> Any:
         """The request is a WebSocket's: answer it, and run the handler."""
-        super().accept(opening)
+        made = super().accept(opening)
+        peer = self._announce(opening)
+        if isinstance(made, Awaitable):
+            return self._take_reviewed(opening, peer, made)
         connection = self.connection_of(opening)
-        peer, offer = Peer.STRANGER, None
+        connection.accepted(opening)
+        self._take(opening, peer, connection)
+        return None
+
+    def _announce(self, opening: Opening) -> Peer:
+        """Answer an announcement; who the client is by then."""
+        offer = None
         if self._announces:
             offer = announce.parse_offer(opening.head.get_all(announce.HEADER))
-        if offer is not None and offer.name == "tcp":
-            peer = Peer.UNCONFIRMED
-            field = announce.HEADER, announce.format_answer(offer)
-            opening.headers = [*opening.headers, field]
-        connection.accepted(opening)
+        if offer is None or offer.name != "tcp":
+            return Peer.STRANGER
+        field = announce.HEADER, announce.format_answer(offer)
+        opening.headers = [*opening.headers, field]
+        return Peer.UNCONFIRMED
+
+    async def _take_reviewed(
+        self, opening: Opening, peer: Peer, made: Awaitable[ServerConnection | None]
+    ) -> None:
+        connection = await made
+        if connection is not None and not opening.is_over:
+            self._take(opening, peer, connection)
+
+    def _take(self, opening: Opening, peer: Peer, connection: ServerConnection) -> None:
         details = {
             "peername": opening.remote_address,
             "request": connection.request,
@@ -119,10 +147,10 @@ class StreamServer(Server):
             stream.close()
             await stream.wait_closed()
         except ConnectionError as exc:
-            logger.debug("stream ended: %s", str(exc))  # keeps no frame
+            self.logger.debug("stream ended: %s", str(exc))  # keeps no frame
             stream.abort()
         except Exception as exc:
-            log_failure(logger, exc)
+            log_failure(self.logger, exc)
             stream.abort()
         except BaseException:
             stream.abort()
@@ -176,13 +204,16 @@ def serve_streams(
     host: str | socket.socket | Iterable[str | socket.socket] | None = None,
     port: int | None = None,
     *,
+    sock: socket.socket | None = None,
     origins: Collection[str | None] | None = None,
     subprotocols: Sequence[str] | None = None,
     select_subprotocol: Select | None = None,
     additional_headers: HeadersLike | None = None,
     process_request: Hook | None = None,
+    process_response: Review | None = None,
     ssl: tls.SSLContext | None = None,
-    open_timeout: float = 10.0,
+    open_timeout: float | None = 10.0,
+    logger: "LoggerLike | None" = None,
     announce: bool = True,
     limit: int = LIMIT,
     **options: Unpack[ServeOptions],
@@ -195,13 +226,17 @@ def serve_streams(
             there is one line in the log.
         host: as for :func:`fastws.serve`.
         port: likewise.
+        sock: likewise.
         origins: likewise.
         subprotocols: likewise.
         select_subprotocol: likewise.
         additional_headers: likewise.
         process_request: likewise.
+        process_response: likewise.
         ssl: a server context, for wss.
-        open_timeout: seconds for the opening handshake, hooks included.
+        open_timeout: seconds for the opening handshake, hooks included; ``None``: no
+            limit.
+        logger: where log lines of this server go.
         announce: ``False``: clients do not learn that this is fastws, and no stream
             has a half-close.
         limit: as for :func:`fastws.open_stream`.
@@ -216,8 +251,7 @@ def serve_streams(
     ``ListenError`` for one that cannot be listened on.
     """
     limits: dict[str, Any] = dict(options)
-    names = {"max_connections", "backlog"} & limits.keys()
-    below: dict[str, Any] = {name: limits.pop(name) for name in names}
+    below = {name: limits.pop(name) for name in _BELOW if name in limits}
     server = StreamServer(
         handler,
         pairs_of(additional_headers),
@@ -226,13 +260,12 @@ def serve_streams(
         options=stream_options(**limits),
         limit=limit,
         announces=announce,
+        process_response=process_response,
+        logger=logger,
     )
-    below.update(
-        ssl=ssl,
-        origins=origins,
-        subprotocols=names_of(subprotocols),
-        open_timeout=open_timeout,
-        linger=limits.get("linger", LINGER),
-    )
-    listen = address_of(host, port)
-    return ServeStreams(server, listen, process_request is not None, below)
+    names = names_of(subprotocols)
+    timeout = NO_LIMIT if open_timeout is None else open_timeout
+    below.update(ssl=ssl, origins=origins, subprotocols=names, open_timeout=timeout)
+    below["linger"] = limits.get("linger", LINGER)
+    address = address_of(host if sock is None else sock, port)
+    return ServeStreams(server, address, process_request is not None, below)
