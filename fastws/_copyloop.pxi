@@ -421,7 +421,11 @@ cdef class CopyEnd:
                 if not self.is_text(&part):
                     self.flush(peer, block, runs, run, run_length)
                     return self.refuse(1007, "text is not valid UTF-8")
-            elif part.opcode != 2 or self.text_mode == 2 or self.eof_signalled:
+            elif (
+                part.opcode != 2
+                or (self.text_mode == 2 and not has_kinds)  # with kinds: done above
+                or self.eof_signalled
+            ):
                 self.flush(peer, block, runs, run, run_length)
                 runs = None
                 if not self.receive_rare(peer, block, &part):

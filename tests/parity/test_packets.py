@@ -292,7 +292,9 @@ def test_text_is_never_payload(
 @SIDES
 @pytest.mark.parametrize("kind", [-1, DATA])
 @pytest.mark.parametrize("first", [b"C", b"D", None])
-@pytest.mark.parametrize("mode", [_consts.TEXT_FORWARD, _consts.TEXT_SIGNAL])
+@pytest.mark.parametrize(
+    "mode", [_consts.TEXT_FORWARD, _consts.TEXT_SIGNAL, _consts.TEXT_CONFIRM]
+)
 def test_handler_may_say_what_text_is_from_now_on(
     twins: tuple[ModuleType, ModuleType],
     side: Side,
