@@ -18,6 +18,7 @@ LOG_N, R, P = 15, 8, 1
 SALT_SIZE = 16
 _MAX_MEMORY = 256 * 1024 * 1024
 _MAX_ROUNDS = 10_000_000
+_MIN_DIGEST = 32  # bytes; of SHA-256, the shortest
 
 _scrypt = re.compile(
     r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)"
@@ -45,15 +46,15 @@ class PasswordHash(msgspec.Struct, frozen=True):
         """Read ``$scrypt$ln=15,r=8,p=1$SALT$HASH`` or ``$pbkdf2-sha256$ROUNDS$…``.
 
         Raises:
-            ValueError: another form, or a cost out of reason; the text never repeats
-                what was read.
+            ValueError: another form, a cost out of reason, or a hash that is cut
+                short; the text never repeats what was read.
         """
         found = _scrypt(text)
         if found is not None:
             log_n, r, p = int(found[1]), int(found[2]), int(found[3])
             if not (1 <= log_n < 32 and r and p) or memory(log_n, r, p) > _MAX_MEMORY:
                 raise ValueError("the cost of the scrypt hash is out of reason")
-            return cls("scrypt", (log_n, r, p), _decode(found[4]), _decode(found[5]))
+            return cls("scrypt", (log_n, r, p), _decode(found[4]), _digest(found[5]))
         found = _pbkdf2(text)
         if found is not None:
             scheme: Literal["sha256", "sha512"]
@@ -61,7 +62,7 @@ class PasswordHash(msgspec.Struct, frozen=True):
             rounds = int(found[2])
             if not 1 <= rounds <= _MAX_ROUNDS:
                 raise ValueError("the rounds of the PBKDF2 hash are out of reason")
-            return cls(scheme, (rounds, 0, 0), _decode(found[3]), _decode(found[4]))
+            return cls(scheme, (rounds, 0, 0), _decode(found[3]), _digest(found[4]))
         raise ValueError(
             "no $scrypt$ or $pbkdf2-sha256$ hash; make one with: fastws hash-password"
         )
@@ -117,6 +118,14 @@ def _derive_scrypt(
 
 def _encode(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii").rstrip("=")
+
+
+def _digest(text: str) -> bytes:
+    """What to compare with: never a shorter one, which more passwords would fit."""
+    data = _decode(text)
+    if len(data) < _MIN_DIGEST:
+        raise ValueError(f"the hash is cut short: under {_MIN_DIGEST} bytes")
+    return data
 
 
 def _decode(text: str) -> bytes:

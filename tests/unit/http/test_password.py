@@ -69,6 +69,8 @@ def test_what_is_hashed_is_known_again(password: str) -> None:
         ("$scrypt$ln=15,r=8,p=1$YQ$Y", "not base64"),
         ("$scrypt$ln=15,r=8,p=1$a b$YQ", "not base64"),
         ("$scrypt$ln=15,r=8,p=1$YQ$=", "an empty part"),
+        (f"$scrypt$ln=15,r=8,p=1$YQ${b64(bytes(31))}", "cut short: under 32 bytes"),
+        (f"$pbkdf2-sha256$1000$YQ${b64(bytes(1))}", "cut short: under 32 bytes"),
         ("$pbkdf2-sha256$0$YQ$YQ", "rounds of the PBKDF2"),
         ("$pbkdf2-sha256$99999999$YQ$YQ", "rounds of the PBKDF2"),
         ("$pbkdf2-sha256$1000$$YQ", "an empty part"),
@@ -82,4 +84,13 @@ def test_reject(text: str, reason: str) -> None:
 
 
 def test_highest_cost_that_is_admitted() -> None:
-    assert PasswordHash.parse("$scrypt$ln=17,r=8,p=1$YQ$YQ").cost == (17, 8, 1)
+    text = f"$scrypt$ln=17,r=8,p=1$YQ${b64(bytes(32))}"
+    assert PasswordHash.parse(text).cost == (17, 8, 1)
+
+
+def test_hash_that_was_cut_fits_no_password() -> None:
+    """As when a users file is read while another program still writes it."""
+    text = hash_password("secret", bytes(SALT_SIZE))
+    for size in range(1, 44):
+        with pytest.raises(ValueError, match=r"cut short|not base64|make one with"):
+            PasswordHash.parse(text[:-size])
