@@ -28,8 +28,11 @@ USER the whole line of the file is printed.
 @click.argument("user", metavar="[USER]", required=False)
 def hash_password_command(user: str | None) -> None:
     """Print the hash, or with a user the whole line."""
-    if user is not None and (":" in user or not user.isprintable() or not user.strip()):
-        raise click.BadParameter(f"{user!r} cannot be a user name: no colon in it")
+    if user is not None and not _is_user(user):
+        raise click.BadParameter(
+            f"{user!r} cannot be a user name: no colon in it, no # or space before it,"
+            " no space after it"
+        )
     if sys.stdin.isatty():
         password = click.prompt(
             "Password", hide_input=True, confirmation_prompt=True, err=True
@@ -40,3 +43,9 @@ def hash_password_command(user: str | None) -> None:
         raise click.UsageError("no password came on standard input")
     line = hash_password(password, os.urandom(SALT_SIZE))
     click.echo(line if user is None else f"{user}:{line}")
+
+
+def _is_user(name: str) -> bool:
+    """Whether a line of the users file that begins with ``name`` is read as meant."""
+    is_whole = name == name.strip() and not name.startswith("#")
+    return bool(name) and is_whole and ":" not in name and name.isprintable()

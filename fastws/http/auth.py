@@ -311,7 +311,7 @@ def parse_users(text: str, path: str) -> dict[str, PasswordHash]:
         ConfigError: names the first broken line; never its contents.
     """
     users: dict[str, PasswordHash] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue

@@ -247,7 +247,10 @@ def test_missing_users_file() -> None:
 
 
 def test_hash_password_refuses_what_is_no_user() -> None:
-    assert run_fastws("hash-password", "a:b").returncode == 2
+    for user in ("a:b", "#a", " a", "a ", ""):
+        done = run_fastws("hash-password", user)
+        assert done.returncode == 2
+        assert f"{user!r} cannot be a user name: no colon in it" in done.stderr
     done = run_fastws("hash-password")
     assert done.returncode == 2
     assert "no password came on standard input" in done.stderr

@@ -239,6 +239,7 @@ def test_broken_file_changes_nothing(users: Users) -> None:
 def test_lines_of_a_users_file() -> None:
     text = f"# comment\r\n\n  anna:{X}  \nbob@site:{Y}"
     assert list(parse_users(text, "f")) == ["anna", "bob@site"]
+    assert list(parse_users(f"\ufeffanna:{X}", "f")) == ["anna"]  # as Notepad saves
 
 
 @pytest.mark.parametrize(
