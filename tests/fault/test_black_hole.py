@@ -5,7 +5,6 @@ end is set down. Needs root and Linux.
 """
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,19 +13,10 @@ from fastws.net.stream import Kind
 from tests.support.copying import noise, relay, send_all
 from tests.support.ends import STW, TCP, WTS, WTS_FASTWS, Spec
 from tests.support.servers import LOOPS, both_loops, eventually
-from tests.support.veth import NoVeth, Veth, veth
+from tests.support.veth import Veth
 
 WITHIN = 60.0  # seconds, with default options
 KINDS = [TCP, WTS, WTS_FASTWS, STW, Spec(Kind.TLS), Spec(Kind.TLS, WTS.side)]
-
-
-@pytest.fixture
-def cable() -> Iterator[Veth]:
-    try:
-        with veth() as found:
-            yield found
-    except NoVeth as reason:
-        pytest.skip(str(reason))
 
 
 async def vanish(cable: Veth, spec: Spec, stalled: bool, pulled: asyncio.Event) -> str:

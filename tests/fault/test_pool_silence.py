@@ -1,7 +1,5 @@
 """Idle pooled WebSockets whose path goes dark: no FIN, no RST. Needs root and Linux."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.cli import eventually
@@ -9,22 +7,13 @@ from tests.support.origin import forward_proxy
 from tests.support.rust_proxy_server import RustProxyServer
 from tests.support.services import Service, ask, echo
 from tests.support.timing import LONG, units
-from tests.support.veth import NoVeth, Veth, veth
+from tests.support.veth import Veth
 from tests.support.via import RUST, once, settle, socks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 PROBE_TIME = 5.0  # seconds that a probe has
 COUNT = 8
-
-
-@pytest.fixture
-def cable() -> Iterator[Veth]:
-    try:
-        with veth() as found:
-            yield found
-    except NoVeth as reason:
-        pytest.skip(str(reason))
 
 
 def test_r15_dark_connections_are_not_handed_out(cable: Veth) -> None:

@@ -18,6 +18,7 @@ from websockets.asyncio.server import serve as ws_serve
 
 from fastws._consts import OP_CONT
 from fastws.ws.open import open_websocket
+from tests.support.aiohttp_app import aiohttp_app
 from tests.support.handlers import Heard, serving
 from tests.support.peers import BINARY, TEXT
 from tests.support.servers import both_loops, eventually, run_on
@@ -58,16 +59,8 @@ async def aiohttp_server() -> AsyncIterator[int]:
                 await ws.send_bytes(message.data)
         return ws
 
-    app = web.Application()
-    app.router.add_get("/", echo)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with aiohttp_app({"/": echo}) as port:
+        yield port
 
 
 class PicowsEcho(picows.WSListener):  # type: ignore[misc]

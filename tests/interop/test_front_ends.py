@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.test_programs import NGINX, program, running
 from tests.support import rawws
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, wts
+from tests.support.programs import program, running, site_of_nginx
 from tests.support.rawws import BINARY
 from tests.support.servers import free_port
 from tests.support.services import Service, connect
@@ -111,21 +111,16 @@ def test_proxy_header_for_haproxy(tmp_path: Path, version: str) -> None:
 def test_address_that_nginx_forwards(service: Service, tmp_path: Path) -> None:
     """The client's own X-Forwarded-For is behind what nginx appends."""
     port = free_port()
-    config = tmp_path / "nginx.conf"
     with wts(service.port, "--trust", "127.0.0.1", "--path", "/p") as far:
-        text = NGINX.format(place=tmp_path, port=port, target=far.port)
-        appends = "X-Forwarded-For $proxy_add_x_forwarded_for"
-        config.write_text(text.replace("X-Forwarded-For $remote_addr", appends))
-        command = (program("nginx"), "-c", str(config), "-p", str(tmp_path))
-        with running(port, *command, "-e", str(tmp_path / "error.log")):
+        appends = "$proxy_add_x_forwarded_for"
+        with running(port, *site_of_nginx(port, far.port, tmp_path, appends)):
             with connect(port, "127.0.0.1") as sock:
                 sock.sendall(rawws.request("/x", X_Forwarded_For="203.0.113.9"))
                 assert rawws.Reader(sock).head().status == 404
             # 127.0.0.1 is trusted, so what stands left of it is believed ...
             far.wait_for(r"wts 203\.0\.113\.9: nothing at /x")
     with wts(service.port, "--path", "/p") as far:
-        config.write_text(NGINX.format(place=tmp_path, port=port, target=far.port))
-        with running(port, *command, "-e", str(tmp_path / "error.log")):
+        with running(port, *site_of_nginx(port, far.port, tmp_path)):
             with connect(port) as sock:
                 sock.sendall(rawws.request("/x", X_Forwarded_For="203.0.113.9"))
                 assert rawws.Reader(sock).head().status == 404

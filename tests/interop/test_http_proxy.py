@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.interop.test_programs import program
+from tests.support.aiohttp_app import aiohttp_app
 from tests.support.cli import Fastws
+from tests.support.programs import program
 from tests.support.timing import LONG
 
 pytestmark = pytest.mark.interop
@@ -62,19 +63,9 @@ async def socket(request: web.Request) -> web.WebSocketResponse:
 @contextlib.asynccontextmanager
 async def origin() -> AsyncIterator[str]:
     """A server on loopback; yields its URL."""
-    app = web.Application(client_max_size=2 * SIZE)
-    app.router.add_route("*", "/echo", echo)
-    app.router.add_get("/chunks", bulk)
-    app.router.add_get("/length", bulk)
-    app.router.add_get("/ws", socket)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    routes = {"/echo": echo, "/chunks": bulk, "/length": bulk, "/ws": socket}
+    async with aiohttp_app(routes, client_max_size=2 * SIZE) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

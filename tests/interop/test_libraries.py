@@ -7,7 +7,7 @@ import contextlib
 import random
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -30,7 +30,8 @@ from wsproto.events import (
     TextMessage,
 )
 
-from tests.support.cli import Fastws, stw, tunnel, wts
+from tests.support.aiohttp_app import aiohttp_app
+from tests.support.cli import Fastws, stw, tunnel
 from tests.support.services import Service, connect, echo, read_exactly
 from tests.support.timing import LONG
 
@@ -41,13 +42,6 @@ SIZES = [1, 125, 126, 65535, 65536, 1 << 20]
 
 def payload(size: int) -> bytes:
     return random.Random(size).randbytes(size)
-
-
-@pytest.fixture(scope="module")
-def far() -> Iterator[Fastws]:
-    """wts in front of an echo."""
-    with Service(echo) as service, wts(service.port) as process:
-        yield process
 
 
 async def tcp_echo(port: int, end: bool) -> None:
@@ -157,16 +151,8 @@ async def aiohttp_server() -> AsyncIterator[int]:
             await ws.send_bytes(message.data)
         return ws
 
-    app = web.Application()
-    app.router.add_get("/t", handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with aiohttp_app({"/t": handle}) as port:
+        yield port
 
 
 @pytest.mark.asyncio

@@ -29,6 +29,7 @@ from wsproto.extensions import PerMessageDeflate
 from fastws.ws.connect import connect
 from fastws.ws.open import open_websocket
 from tests.support import coroutines, handlers, node
+from tests.support.aiohttp_app import aiohttp_app
 from tests.support.peers import BINARY, TEXT
 from tests.support.servers import LOOPS, run_on, tcp_server
 from tests.support.timing import LONG
@@ -272,15 +273,8 @@ def test_our_client_and_aiohttp(api: str, bits: int) -> None:
         return ws
 
     async def main() -> None:
-        app = web.Application()
-        app.router.add_get("/", serve)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            await talk(api, runner.addresses[0][1], "deflate")
-        finally:
-            await runner.cleanup()
+        async with aiohttp_app({"/": serve}) as port:
+            await talk(api, port, "deflate")
 
     run_on(LOOP, main())
     assert packed == [15]

@@ -33,18 +33,6 @@ SIZE = 4 << 20
 # Client
 
 
-@pytest.fixture(scope="module")
-def switch() -> Iterator[Switch]:
-    with Switch(echo) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def far(switch: Switch) -> Iterator[Fastws]:
-    with wts(switch.port) as process:
-        yield process
-
-
 def client(far: Fastws, what: str, *words: str) -> Any:
     return json.loads(node.run("ws_client.js", far.url, what, *words))
 

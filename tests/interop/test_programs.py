@@ -5,17 +5,15 @@ Each is skipped where it is not installed.
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import Fastws, eventually, stw, tunnel, wts
+from tests.support.programs import program, running, site_of_nginx
 from tests.support.servers import free_port
 from tests.support.services import (
     Service,
@@ -32,57 +30,6 @@ from tests.support.timing import LONG, UNIT, units
 pytestmark = pytest.mark.interop
 
 SIZE = 4 << 20
-PLACES = os.pathsep.join(
-    [
-        str(Path(sys.executable).parent),
-        os.environ.get("PATH", os.defpath),
-        str(Path.home() / ".cargo" / "bin"),
-        "/usr/sbin",
-        "/usr/local/sbin",
-    ]
-)
-
-
-def program(name: str) -> str:
-    """Where it is installed; skips the test if nowhere."""
-    found = shutil.which(name, path=PLACES)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-@contextlib.contextmanager
-def running(port: int, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that listens on ``port`` before this is entered."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as child:
-        try:
-            deadline = time.monotonic() + LONG
-            while True:
-                assert child.poll() is None, f"{command[0]} ended"
-                try:
-                    connect(port).close()
-                    break
-                except ConnectionRefusedError:
-                    assert time.monotonic() < deadline, f"{command[0]} does not listen"
-                    time.sleep(UNIT / 5)
-            yield child
-        finally:
-            child.terminate()
-            try:
-                child.wait(LONG)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
-@pytest.fixture(scope="module")
-def far(service: Service) -> Iterator[Fastws]:
-    with wts(service.port) as process:
-        yield process
 
 
 # curl
@@ -184,33 +131,6 @@ def test_websockify_target_that_is_down() -> None:
 
 # Front ends
 
-NGINX = """\
-daemon off;
-master_process off;
-pid {place}/pid;
-error_log {place}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {place}/a;
-    proxy_temp_path {place}/b;
-    fastcgi_temp_path {place}/c;
-    uwsgi_temp_path {place}/d;
-    scgi_temp_path {place}/e;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{target};
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection "upgrade";
-            proxy_set_header Host $host;
-            proxy_set_header X-Forwarded-For $remote_addr;
-        }}
-    }}
-}}
-"""
-
 HAPROXY = """\
 defaults
     mode http
@@ -230,12 +150,12 @@ backend b
 def front_end(name: str, target: int, place: Path) -> Iterator[int]:
     """nginx or HAProxy in front of a port; yields its own."""
     port = free_port()
-    config = place / f"{name}.conf"
-    text = NGINX if name == "nginx" else HAPROXY
-    config.write_text(text.format(place=place, port=port, target=target))
-    command = [program(name), "-c" if name == "nginx" else "-f", str(config)]
     if name == "nginx":
-        command += ["-p", str(place), "-e", str(place / "error.log")]
+        command = site_of_nginx(port, target, place)
+    else:
+        config = place / "haproxy.conf"
+        config.write_text(HAPROXY.format(port=port, target=target))
+        command = [program(name), "-f", str(config)]
     with running(port, *command):
         yield port
 

@@ -28,8 +28,8 @@ from websockify.websocket import (
     WebSocketWantWriteError,
 )
 
-from tests.interop.test_programs import program, running
 from tests.support.cli import Fastws, eventually, stw, wts
+from tests.support.programs import program, running
 from tests.support.servers import free_port
 from tests.support.services import (
     Handler,
@@ -37,7 +37,6 @@ from tests.support.services import (
     answer_late,
     connect,
     digest_of,
-    echo,
     ends_with_reset,
     read_exactly,
     read_to_end,
@@ -121,19 +120,6 @@ CLIENTS = {
     "websockify": websockify_client,
 }
 every_client = pytest.mark.parametrize("name", CLIENTS)
-
-
-@pytest.fixture(scope="module")
-def switch() -> Iterator[Switch]:
-    """The service behind everything in this file."""
-    with Switch(echo) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def far(switch: Switch) -> Iterator[Fastws]:
-    with wts(switch.port) as process:
-        yield process
 
 
 def send_data(sock: Any) -> None:

@@ -3,7 +3,7 @@
 import re
 import sys
 
-from tests.recipes.kit import ROOT, run
+from tests.support.programs import ROOT, run
 
 
 def test_example_runs() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.kit import EXAMPLES, ROOT, run, running
 from tests.support.certs import certs
 from tests.support.cli import stw
+from tests.support.programs import EXAMPLES, ROOT, run, running
 from tests.support.servers import free_port
 from tests.support.services import Service, connect, echo
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.kit import adapt, program, running
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, eventually, stw, wts
 from tests.support.origin import forward_proxy
+from tests.support.programs import adapt, nginx_command, program, running
 from tests.support.servers import free_port
 from tests.support.services import Service, connect, echo, ends_with_reset, pump_through
 from tests.support.via import socks
@@ -22,21 +22,6 @@ pytestmark = pytest.mark.e2e
 SIZE = 1 << 20
 CLIENT = "127.0.0.2"  # not the front end's, which is 127.0.0.1
 FRONT_ENDS = ["nginx", "haproxy", "caddy"]
-AS_NGINX_RUNS_IT = """\
-daemon off;
-pid {place}/pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {place}/a;
-    proxy_temp_path {place}/b;
-    fastcgi_temp_path {place}/c;
-    uwsgi_temp_path {place}/d;
-    scgi_temp_path {place}/e;
-    include {place}/fastws.conf;
-}}
-"""
 
 
 def nginx(port: int, ports: list[int], place: Path) -> list[str]:
@@ -47,9 +32,8 @@ def nginx(port: int, ports: list[int], place: Path) -> list[str]:
         "server 127.0.0.1:8080;": " ".join(f"server 127.0.0.1:{p};" for p in ports),
     }
     (place / "fastws.conf").write_text(adapt("nginx/fastws.conf", changes))
-    (place / "nginx.conf").write_text(AS_NGINX_RUNS_IT.format(place=place))
-    command = [program("nginx"), "-p", str(place), "-e", "stderr"]
-    return [*command, "-c", str(place / "nginx.conf"), "-g", "worker_processes 1;"]
+    command = nginx_command(place, f"include {place}/fastws.conf;")
+    return [*command, "-g", "worker_processes 1;"]
 
 
 def haproxy(port: int, ports: list[int], place: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 import fastws
 import fastws.exceptions
-from tests.recipes.kit import ROOT, run
+from tests.support.programs import ROOT, run
 
 PAGE = (ROOT / "docs" / "howto" / "migrate-from-websockets.md").read_text("utf-8")
 PROGRAMS = dict(

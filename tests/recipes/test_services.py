@@ -5,13 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.recipes.kit import (
+from tests.support.certs import certs
+from tests.support.cli import stw, tunnel, wts
+from tests.support.programs import (
     EXAMPLES,
     adapt,
     environment,
@@ -20,8 +21,6 @@ from tests.recipes.kit import (
     run,
     running,
 )
-from tests.support.certs import certs
-from tests.support.cli import stw, tunnel, wts
 from tests.support.servers import free_port
 from tests.support.services import Service, connect, echo, pump_through
 from tests.support.timing import LONG
@@ -98,15 +97,6 @@ def test_redis(tmp_path: Path) -> None:
         served = re.search(r"total_commands_processed:(\d+)", count)
         assert served
         assert int(served[1]) >= 4000
-
-
-@pytest.fixture
-def open_place() -> Iterator[Path]:
-    """A directory that other users can get to: those above pytest's are closed."""
-    with tempfile.TemporaryDirectory(
-        prefix="fastws-", ignore_cleanup_errors=True
-    ) as name:
-        yield Path(name)
 
 
 def test_postgres(open_place: Path, tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ import asyncio
 import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.recipes.kit import ROOT, postgres, run
 from tests.support.cli import wts
+from tests.support.programs import ROOT, postgres, run
 
 TEXT = (ROOT / "docs" / "howto" / "streams.md").read_text("utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -82,15 +80,6 @@ def test_asyncssh() -> None:
         return said
 
     assert asyncio.run(main()) == ["hello", ""]
-
-
-@pytest.fixture
-def open_place() -> Iterator[Path]:
-    """A directory that other users can get to: those above pytest's are closed."""
-    with tempfile.TemporaryDirectory(
-        prefix="fastws-", ignore_cleanup_errors=True
-    ) as name:
-        yield Path(name)
 
 
 def test_asyncpg(open_place: Path, tmp_path: Path) -> None:

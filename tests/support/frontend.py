@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.recipes.kit import adapt, program, running
-from tests.recipes.test_front_ends import AS_NGINX_RUNS_IT
 from tests.support.certs import certs
 from tests.support.cli import Fastws
 from tests.support.processes import children
+from tests.support.programs import adapt, nginx_command, running
 from tests.support.servers import free_port
 from tests.support.timing import LONG, UNIT
 
@@ -187,9 +186,7 @@ def nginx(target: int, files: Files, place: Path) -> Iterator[Nginx]:
         "server 127.0.0.1:8080;": f"server 127.0.0.1:{target};",
     }
     (place / "fastws.conf").write_text(adapt("nginx/fastws.conf", changes))
-    config = place / "nginx.conf"
-    config.write_text(AS_NGINX_RUNS_IT.format(place=place))
-    command = [program("nginx"), "-p", str(place), "-e", "stderr", "-c", str(config)]
+    command = nginx_command(place, f"include {place}/fastws.conf;")
     command += ["-g", "worker_processes 2;"]
     log = place / "nginx.log"
     with running(port, *command, log=log):

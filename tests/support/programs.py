@@ -1,9 +1,10 @@
-"""Running the programs of the recipes on the files of examples/."""
+"""Other programs: where they are, how they start and end, on files of examples/."""
 
 import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,44 @@ from tests.support.timing import LONG, UNIT
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 PLACES = os.pathsep.join(
-    [os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"]
+    [
+        str(Path(sys.executable).parent),
+        os.environ.get("PATH", os.defpath),
+        str(Path.home() / ".cargo" / "bin"),
+        "/usr/sbin",
+        "/usr/local/sbin",
+    ]
 )
+
+_NGINX = """\
+daemon off;
+pid {place}/pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {place}/a;
+    proxy_temp_path {place}/b;
+    fastcgi_temp_path {place}/c;
+    uwsgi_temp_path {place}/d;
+    scgi_temp_path {place}/e;
+    {http}
+}}
+"""
+
+_SITE = """\
+server {{
+    listen 127.0.0.1:{port};
+    location / {{
+        proxy_pass http://127.0.0.1:{target};
+        proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection "upgrade";
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For {client};
+    }}
+}}
+"""
 
 
 def program(name: str, *places: Path) -> str:
@@ -60,8 +97,14 @@ def run(*command: str, prefix: Sequence[str] = (), given: bytes | None = None) -
 
 
 @contextlib.contextmanager
-def running(port: int, *command: str, log: Path) -> Iterator[None]:
-    """A program that listens on ``port`` before this is entered."""
+def running(port: int, *command: str, log: Path = Path(os.devnull)) -> Iterator[None]:
+    """A program that listens on ``port`` before this is entered.
+
+    Args:
+        port: of 127.0.0.1.
+        command: starts it; stays in the foreground.
+        log: what it says goes there.
+    """
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -89,6 +132,33 @@ def running(port: int, *command: str, log: Path) -> Iterator[None]:
                 child.wait(LONG)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+
+def nginx_command(place: Path, http: str) -> list[str]:
+    """Write a configuration of nginx; the command that runs it.
+
+    Args:
+        place: directory for all its files.
+        http: what stands in the http block.
+    """
+    config = place / "nginx.conf"
+    config.write_text(_NGINX.format(place=place, http=http))
+    return [program("nginx"), "-p", str(place), "-e", "stderr", "-c", str(config)]
+
+
+def site_of_nginx(
+    port: int, target: int, place: Path, client: str = "$remote_addr"
+) -> list[str]:
+    """The command of nginx, alone in its process, in front of a WebSocket server.
+
+    Args:
+        port: where it listens on 127.0.0.1.
+        target: port of the server.
+        place: directory for all its files.
+        client: what it says in X-Forwarded-For.
+    """
+    http = _SITE.format(port=port, target=target, client=client)
+    return [*nginx_command(place, http), "-g", "master_process off;"]
 
 
 @contextlib.contextmanager
