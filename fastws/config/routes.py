@@ -17,6 +17,7 @@ from fastws.config.endpoint import Target, is_ip
 _ROUTE_HINT = "write /PATH=TARGET or HOST/PATH=TARGET; /PATH/* is everything below it"
 _REMEMBERED = 65536  # targets, of some 400 bytes
 _SPLIT = re.compile(r":\s+")
+_surrogate = re.compile("[\ud800-\udfff]").search
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ def parse_tokens(text: str) -> Iterator[tuple[str, Target] | BrokenLine]:
     """Read a token file: every usable line, and every broken one.
 
     Args:
-        text: the whole file.
+        text: the whole file; what was not UTF-8 stands in it as lone surrogates.
 
     Yields:
         Token and target, or a :class:`BrokenLine`.
@@ -103,6 +104,9 @@ def parse_tokens(text: str) -> Iterator[tuple[str, Target] | BrokenLine]:
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip().removeprefix("\ufeff")
         if not line or line.startswith("#"):
+            continue
+        if not line.isascii() and _surrogate(line):
+            yield BrokenLine(number, "is not UTF-8")
             continue
         token, *rest = _SPLIT.split(line)
         if len(rest) != 1 or not token:

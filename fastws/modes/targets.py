@@ -115,13 +115,11 @@ class Tokens:
         texts = []
         try:
             for name in files_of(self.path):
-                with open(name, encoding="utf-8") as file:
+                with open(name, encoding="utf-8", errors="surrogateescape") as file:
                     texts.append((name, file.read()))
         except OSError as error:
             reason = f"cannot be read: {explain_os(error)}"
             raise ConfigError(f"--token-file {name}", reason) from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"--token-file {name}", "is not UTF-8") from error
         return texts
 
 

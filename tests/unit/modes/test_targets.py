@@ -9,7 +9,7 @@ import pytest
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import ConfigError
 from fastws.modes.parts import Part
-from fastws.modes.targets import NoTarget, Targets, Tokens
+from fastws.modes.targets import NoTarget, Targets
 from fastws.net.dial import Dialer
 from fastws.upstream.group import Group
 
@@ -190,12 +190,18 @@ def test_new_contents_count_after_load(file: Path) -> None:
     assert found.choose("h", "/one") is kept
 
 
-def test_bad_file_of_a_directory_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.cfg").write_text("one: h:1\n")
-    (tmp_path / "b.der").write_bytes(b"\xff\n")
-    with pytest.raises(ConfigError) as caught:
-        Tokens(str(tmp_path)).read()
-    assert str(caught.value) == f"--token-file {tmp_path / 'b.der'}: is not UTF-8"
+def test_line_that_is_no_text_is_named_and_the_good_ones_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.cfg").write_bytes("ü: h:1\n".encode() + b"\xfc: h:2\ntwo: h:3\n")
+    (tmp_path / "b.der").write_bytes(b"\x30\x82\xff\n")
+    found = targets(token_file=str(tmp_path))
+    paths = ("/%C3%BC", "/%FC", "/two")
+    assert [choice(found, path) for path in paths] == ["h:1", "403", "h:3"]
+    assert caplog.messages == [
+        f"--token-file {tmp_path / 'a.cfg'}: line 2: is not UTF-8",
+        f"--token-file {tmp_path / 'b.der'}: line 1: is not UTF-8",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,7 @@ def test_bad_file_of_a_directory_is_named(tmp_path: Path) -> None:
     [
         (None, "cannot be read: no such file or directory"),
         (b"nonsense\n", "has no usable line"),
-        (b"one: \xff\n", "is not UTF-8"),
+        (b"one: \xff\n", "has no usable line"),
     ],
 )
 def test_bad_file_leaves_what_was_read_before(
