@@ -422,7 +422,7 @@ class _Visitor(asyncio.Protocol):
         """The client has gone: by a Close, which the server has answered, or lost."""
         self._is_closed = True
         code = event.get("code") or CLOSE_NO_STATUS
-        if code in _LOST:
+        if code in _LOST or _is_made_up(event, self._scope):
             # What it said before comes first, if the target takes it in time.
             loop = asyncio.get_running_loop()
             loop.call_later(self._linger, self._far.abort)
@@ -430,6 +430,17 @@ class _Visitor(asyncio.Protocol):
             close = _close_of(code, event.get("reason") or "")
             self._far.write(encode_frame(OP_CLOSE, close.encode(), key=_UNMASKED))
         self._far.close()
+
+
+def _is_made_up(event: Event, scope: Scope) -> bool:
+    """Whether 1005 stands for no Close at all.
+
+    uvicorn says so of clients that it has lost. Of a Close it also tells the reason,
+    which is empty where there is no code (ASGI 2.5); older servers never tell one.
+    """
+    version = scope.get("asgi", {}).get("spec_version", "2.0").split(".")
+    tells = [int(part) for part in version if part.isdecimal()] >= [2, 4]
+    return tells and event.get("code") == CLOSE_NO_STATUS and "reason" not in event
 
 
 def _size_of(event: Event) -> int:

@@ -235,6 +235,23 @@ def test_close_of_a_stranger_is_what_the_server_says_of_it(running: Running) -> 
     assert ends == ["reset" if running.hides_codes else "eof"]
 
 
+def test_reset_of_a_stranger_reaches_the_service(running: Running) -> None:
+    ends: list[bool] = []
+
+    def watch(sock: Any) -> None:
+        read_exactly(sock, 4)
+        sock.sendall(b"seen")
+        ends.append(ends_with_reset(sock))
+
+    running.service.next = watch
+    with upgraded(running.port, "/t/") as peer:
+        peer.send(BINARY, b"last")
+        assert peer.message(4) == b"seen"
+        reset(peer.sock)
+    eventually(lambda: ends)
+    assert ends == [True]
+
+
 def test_end_of_the_service_is_close_1000_behind_all_bytes(running: Running) -> None:
     running.service.next = lambda sock: sock.sendall(DATA)
     with ws_connect(running.url) as ws:

@@ -71,16 +71,27 @@ def test_target_is_connected_before_the_websocket_is_accepted(loop_name: str) ->
 
 
 @both_loops
-@pytest.mark.parametrize("code", [1000, 1001, 1005, None])
+@pytest.mark.parametrize(
+    ("event", "spec"),
+    [
+        ({"code": 1000}, "2.4"),
+        ({"code": 1001, "reason": "left"}, "2.4"),
+        ({"code": None}, "2.4"),
+        ({"code": 1005, "reason": ""}, "2.4"),
+        ({"code": 1005}, "2.3"),
+        ({"code": 1005}, "2"),
+    ],
+)
 def test_orderly_close_of_a_stranger_is_an_end(
-    loop_name: str, code: int | None
+    loop_name: str, event: dict[str, Any], spec: str
 ) -> None:
     async def main() -> None:
-        async with target() as service, Asgi(app_of(service)) as server:
+        scope = scope_of(asgi={"version": "3.0", "spec_version": spec})
+        async with target() as service, Asgi(app_of(service), scope) as server:
             tcp = await service.accept()
             await server.accepted()
             server.say("receive", bytes=b"x" * 70_000)
-            server.say("disconnect", code=code)
+            server.say("disconnect", **event)
             assert await tcp.read_end() == (b"x" * 70_000, "eof")
             await tcp.leave()
 
@@ -88,7 +99,7 @@ def test_orderly_close_of_a_stranger_is_an_end(
 
 
 @both_loops
-@pytest.mark.parametrize("code", [1002, 1006, 1011, 1012, 3000, 99])
+@pytest.mark.parametrize("code", [1002, 1005, 1006, 1011, 1012, 3000, 99])
 def test_every_other_close_is_a_reset(loop_name: str, code: int) -> None:
     async def main() -> None:
         async with target() as service, Asgi(app_of(service)) as server:
