@@ -23,7 +23,7 @@ from tests.support.asking import (
 )
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.cli import Fastws, run_fastws
-from tests.support.datagrams import UdpService, is_silent
+from tests.support.datagrams import UdpService
 from tests.support.origin import Origin, forward_proxy, read_answer, read_head
 from tests.support.servers import free_port
 from tests.support.services import (
@@ -32,6 +32,7 @@ from tests.support.services import (
     connect,
     echo,
     ends_with_reset,
+    is_silent,
     pump_through,
     read_exactly,
     read_to_end,
@@ -47,18 +48,6 @@ SIZE = 4 << 20
 def proxy() -> Iterator[Fastws]:
     with forward_proxy() as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Service(echo) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[Origin]:
-    with Origin() as running:
-        yield running
 
 
 # -- section D ---------------------------------------------------------------------
@@ -395,12 +384,7 @@ def test_d9_others_are_not_heard(proxy: Fastws) -> None:
     with UdpService() as service, Associated(proxy) as client:
         client.send("127.0.0.1", service.port, b"first")
         client.receive()
-        outside = service.seen[0][1]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-            stranger.bind(("127.0.0.1", 0))
-            head = b"\0\0\0" + request("127.0.0.1", service.port)[3:]
-            stranger.sendto(head + b"stolen", client.relay)
-            stranger.sendto(b"forged", outside)
+        client.forge(service.port, service.seen[0][1])
         client.send("127.0.0.1", service.port, b"last")
         assert client.receive() == ("127.0.0.1", service.port, b"last")
         assert [data for data, _ in service.seen] == [b"first", b"last"]

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,14 @@ from tests.support.asking import (
 )
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, run_fastws
-from tests.support.datagrams import UdpService, is_silent
+from tests.support.datagrams import UdpService
 from tests.support.origin import Origin, forward_proxy, read_answer, read_head
 from tests.support.servers import eventually, free_port, run_on
 from tests.support.services import (
     Service,
     ask,
     connect,
+    is_silent,
     pump_through,
     read_exactly,
     read_to_end,
@@ -39,12 +39,6 @@ from tests.support.timing import LONG, UNIT
 pytestmark = pytest.mark.e2e
 
 SIZE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[Origin]:
-    with Origin() as running:
-        yield running
 
 
 # -- where it may lead ---------------------------------------------------------------

@@ -27,6 +27,7 @@ from tests.support.services import (
     connect,
     echo,
     ends_with_reset,
+    is_silent,
     read_exactly,
     read_to_end,
     reset,
@@ -68,19 +69,6 @@ def wts_echo(*options: str) -> Iterator[Fastws]:
     """wts in front of an echo."""
     with Service(echo) as service, wts(service.port, *options) as process:
         yield process
-
-
-def is_open(sock: socket.socket, seconds: float = UNIT) -> bool:
-    """Whether nothing comes for a while, neither bytes nor an end."""
-    before = sock.gettimeout()
-    sock.settimeout(seconds)
-    try:
-        sock.recv(1)
-    except TimeoutError:
-        return True
-    finally:
-        sock.settimeout(before)
-    return False
 
 
 # --ping and --ping-deadline of stw; those of wts: test_options
@@ -171,7 +159,7 @@ def slow_target_within_the_connect_timeout() -> None:
     with closing(*socks), wts(port, "--connect-timeout", units(200)) as process:
         with connect(process.port) as sock:
             sock.sendall(rawws.request())
-            assert is_open(sock, 2 * UNIT)
+            assert is_silent(sock, 2 * UNIT)
             threading.Thread(target=serve, daemon=True).start()
             peer = Peer(sock, Reader(sock).head())
             assert peer.answer.status == 101
@@ -324,7 +312,7 @@ def tcp_user_timeout_ends_who_takes_nothing() -> None:
             push_until_stalled(cut)
             got = cut.frame()
             assert (got.opcode, got.code) == (CLOSE, 1011)
-            assert is_open(kept.sock)
+            assert is_silent(kept.sock)
             reset(cut.sock)
             short.wait_for("target: keepalive failed$")
             asleep.set()

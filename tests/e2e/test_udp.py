@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.certs import certs
 from tests.support.cli import Fastws, eventually, wts
-from tests.support.datagrams import UdpService, ask, free_udp_port, is_silent
+from tests.support.datagrams import UdpService, ask, free_udp_port
 from tests.support.datagrams import udp_client as connect
 from tests.support.rawws import (
     BINARY,
@@ -29,7 +29,7 @@ from tests.support.rawws import (
     upgraded,
 )
 from tests.support.servers import free_port
-from tests.support.services import Service
+from tests.support.services import Service, is_silent
 from tests.support.timing import LONG, SHORT, UNIT, units
 
 pytestmark = pytest.mark.e2e

@@ -100,6 +100,19 @@ class Associated:
         port = int.from_bytes(data[8:10], "big")
         return socket.inet_ntoa(data[4:8]), port, data[10:]
 
+    def forge(self, port: int, outside: Any) -> None:
+        """A stranger sends in its name to ``port``, and to it as if from ``port``.
+
+        Args:
+            port: of a service on 127.0.0.1.
+            outside: the address that the service is asked from.
+        """
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            head = b"\0\0\0" + request("127.0.0.1", port)[3:]
+            stranger.sendto(head + b"stolen", self.relay)
+            stranger.sendto(b"forged", outside)
+
     def __enter__(self) -> "Associated":
         return self
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support.timing import SHORT, UNIT
+from tests.support.timing import SHORT
 
 
 def udp_client(port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -22,19 +22,6 @@ def ask(sock: socket.socket, data: bytes) -> bytes:
     """Send one datagram and return the next one that comes."""
     sock.send(data)
     return sock.recv(70000)
-
-
-def is_silent(sock: socket.socket, seconds: float = UNIT) -> bool:
-    """Whether nothing comes for a while."""
-    before = sock.gettimeout()
-    sock.settimeout(seconds)
-    try:
-        sock.recv(70000)
-    except TimeoutError:
-        return True
-    finally:
-        sock.settimeout(before)
-    return False
 
 
 class UdpService:

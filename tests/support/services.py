@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support.timing import LONG, SHORT
+from tests.support.timing import LONG, SHORT, UNIT
 
 Handler = Callable[[Any], None]
 BLOCK = 256 * 1024
@@ -187,6 +187,19 @@ def is_reset_by(port: int) -> bool:
     """Whether a client that says nothing is reset."""
     with connect(port) as sock:
         return ends_with_reset(sock)
+
+
+def is_silent(sock: socket.socket, seconds: float = UNIT) -> bool:
+    """Whether nothing comes for a while, neither bytes nor an end."""
+    before = sock.gettimeout()
+    sock.settimeout(seconds)
+    try:
+        sock.recv(70000)
+    except TimeoutError:
+        return True
+    finally:
+        sock.settimeout(before)
+    return False
 
 
 class Bystander:
