@@ -214,6 +214,7 @@ LAYERS: list[dict[str, list[str]]] = [
     {
         "cli": [
             "flood",
+            "hints",
             "log",
             "variables",
             "options",

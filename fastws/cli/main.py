@@ -10,6 +10,7 @@ import click
 
 import fastws.exceptions  # binds ``fastws``, whose ``BACKEND`` resolves when first used
 from fastws._version import __version__
+from fastws.cli import hints
 
 _COMMANDS = {
     "stw": "fastws.cli.stw:stw",
@@ -75,6 +76,20 @@ class Commands(click.Group):
             module, _, name = _COMMANDS[cmd_name].partition(":")
             self.add_command(getattr(importlib.import_module(module), name), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command to run; a misspelt one is told from what it may have been."""
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        text = f"No such command {name!r}."
+        if name == "help":
+            text += " Write fastws --help, or fastws COMMAND --help."
+        raise click.UsageError(
+            text + hints.did_you_mean(hints.closest(name, _COMMANDS)), ctx
+        )
 
 
 def event_loop() -> str:

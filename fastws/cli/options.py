@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from fastws.cli import hints
 from fastws.cli.variables import misspelt
 from fastws.config.kinds import FLAG
 from fastws.config.modes import MODES
@@ -24,27 +25,6 @@ else:
     ParamType = click.ParamType
 
 _WIDTH = 88
-_INSTEAD = {
-    ("stw", "--path"): "the path stands in the URL",
-    ("stw", "--auth-token"): "use --bearer",
-    ("stw", "--auth-basic"): "use --basic",
-    ("stw", "--client-ca"): "use --ca",
-    ("proxy", "--auth-token"): "use --user",
-    ("proxy", "--auth-basic"): "use --users",
-    ("proxy", "--basic"): "use --user",
-    ("proxy", "--bearer"): "use --via-token",
-    ("proxy", "--proxy"): "use --via",
-    ("proxy-server", "--bearer"): "use --auth-token",
-    ("proxy-server", "--users"): "use --auth-token",
-    ("proxy-server", "--user"): "use --auth-token",
-    ("wts", "--bearer"): "use --auth-token",
-    ("wts", "--basic"): "use --auth-basic",
-    ("wts", "--host"): "use --allow-host",
-    ("wts", "--origin"): "use --allow-origin",
-    ("wts", "--header-file"): "use -H, or FASTWS_HEADER_FILE",
-}
-"""Mode, and an option that it does not have: what does the same there."""
-
 _SECRET = {
     "stw": "BEARER",
     "wts": "AUTH_TOKEN",
@@ -322,17 +302,41 @@ class ModeCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; who takes an option of another command is told whose it is."""
+        given = list(args)  # parsing takes away from the other one
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             flag = error.option_name
-            owner = _owner(ctx, flag)
-            if not owner:
-                raise
-            text = f"No such option {flag!r}: it is one of fastws {owner}"
-            instead = _INSTEAD.get((self.mode, flag))
-            text += f"; {instead}." if instead else "."
-            raise click.NoSuchOption(flag, text, ctx=ctx) from None
+            text = self._explain(ctx, flag, given)
+        except click.BadOptionUsage as error:
+            flag, text = error.option_name, error.message
+            for param in self.params:
+                if flag in param.opts and text.endswith("requires an argument."):
+                    text += f" Write {flag} {param.make_metavar(ctx)}."
+            raise click.BadOptionUsage(flag, text, ctx=ctx) from None
+        raise click.NoSuchOption(flag, text, ctx=ctx) from None
+
+    def _explain(self, ctx: click.Context, flag: str, given: Sequence[str]) -> str:
+        """Whose option ``flag`` is, or which one may have been meant."""
+        known = [
+            name
+            for param in self.params
+            if not getattr(param, "hidden", False)
+            for name in param.opts
+            if name.startswith("--")
+        ]
+        for word in given:  # click takes -ping for -p -i -n -g
+            name = word.partition("=")[0]
+            if f"-{name}" in known and word.startswith(flag):
+                return f"No such option {name!r}: write -{name} with two dashes."
+        text = f"No such option {flag!r}"
+        instead = hints.instead_of(self.mode, flag)
+        if owner := _owner(ctx, flag):
+            text += f": it is one of fastws {owner}"
+            return f"{text}; {instead}." if instead else f"{text}."
+        if instead:
+            return f"{text}: {instead}."
+        return f"{text}.{hints.did_you_mean(hints.closest(flag, known))}"
 
     def start(self, /, **values: Any) -> None:
         """Build the spec from what was given, run it, exit with its status."""
