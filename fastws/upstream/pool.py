@@ -381,7 +381,12 @@ class PoolState(Generic[ConnT]):
         return float(min(delay, RECONNECT_MAX))
 
     def _rest_from_warming(self, now: float) -> None:
-        """One opened ahead of need was in vain: no other one at once."""
+        """One opened ahead of need was in vain: no other one at once.
+
+        Those that end together, as when a server restarts, are one failure.
+        """
+        if now < self._warm_at:
+            return
         self._warm_at = now + self._delay(self._warm_failures)
         self._warm_failures += 1
 
