@@ -1,6 +1,5 @@
 """Where a command listens and what it connects to, in every way of writing it."""
 
-import contextlib
 import socket
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from tests.support import rawws
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.cli import Fastws, stw, tunnel, wts
+from tests.support.machine import has_ipv6, needs_ipv6
 from tests.support.services import Service, ask, connect, echo, pump_through
 from tests.support.timing import LONG
 
@@ -16,15 +16,6 @@ pytestmark = pytest.mark.e2e
 
 ECHO_SIZE = 4 << 20
 LARGE = 100_000_000
-
-
-def has_ipv6() -> bool:
-    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=10):
-        return True
-    return False
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no ::1 on this machine")
 
 
 def upgrades(host: str, port: int) -> bool:

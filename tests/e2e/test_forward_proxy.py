@@ -16,7 +16,6 @@ from tests.support.asking import (
     connect_status,
     get,
     log_in,
-    needs_ipv6,
     reply,
     request,
     socks_code,
@@ -24,6 +23,7 @@ from tests.support.asking import (
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.cli import Fastws, run_fastws
 from tests.support.datagrams import UdpService
+from tests.support.machine import needs_ipv6
 from tests.support.origin import Origin, forward_proxy, read_answer, read_head
 from tests.support.servers import free_port
 from tests.support.services import (

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking import needs_ipv6
 from tests.support.cli import Fastws, eventually
+from tests.support.machine import needs_ipv6
 from tests.support.origin import Origin, read_answer
 from tests.support.rawws import PING, PONG, TEXT, frame
 from tests.support.rust_proxy import (

@@ -1,11 +1,8 @@
 """What clients of a forward proxy say, byte by byte."""
 
 import base64
-import contextlib
 import socket
 from typing import Any
-
-import pytest
 
 from tests.support.cli import Fastws
 from tests.support.origin import read_head
@@ -119,12 +116,3 @@ class Associated:
     def __exit__(self, *_: object) -> None:
         self.tcp.close()
         self.udp.close()
-
-
-def has_ipv6() -> bool:
-    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=10):
-        return True
-    return False
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no ::1 on this machine")

@@ -17,6 +17,7 @@ from fastws.net.bind import (
     describe_listener,
     open_listeners,
 )
+from tests.support.machine import needs_ipv6
 from tests.support.servers import closing
 from tests.support.timing import LONG
 
@@ -25,15 +26,6 @@ unix_only = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="unix sock
 
 # TEST-NET-3 (RFC 5737): no machine has it.
 NOWHERE = "203.0.113.1"
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 def failure(*args: object, **kwargs: object) -> ListenError:
@@ -52,7 +44,7 @@ def test_bind_and_connect() -> None:
         socket.create_connection(("127.0.0.1", port)).close()
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="no ::1 here")
+@needs_ipv6
 def test_port_0_is_one_number_for_all_hosts() -> None:
     socks = bind_tcp(["127.0.0.1", "::1"], 0, optional=["::1"])
     with closing(*socks):
@@ -61,7 +53,7 @@ def test_port_0_is_one_number_for_all_hosts() -> None:
         assert describe_listener(socks[1]) == f"[::1]:{six[1]}"
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="no ::1 here")
+@needs_ipv6
 def test_port_0_is_tried_again_when_the_number_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -88,7 +80,7 @@ def test_port_0_is_tried_again_when_the_number_is_taken(
         assert taken not in ports
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="no ::1 here")
+@needs_ipv6
 def test_all_interfaces_of_both_families() -> None:
     socks = bind_tcp(["0.0.0.0", "::"], 0, optional=["0.0.0.0", "::"])
     with closing(*socks):
