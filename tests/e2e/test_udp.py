@@ -14,6 +14,7 @@ from tests.support.certs import certs
 from tests.support.cli import Fastws, eventually, wts
 from tests.support.datagrams import UdpService, ask, free_udp_port
 from tests.support.datagrams import udp_client as connect
+from tests.support.machine import needs_ipv6
 from tests.support.rawws import (
     BINARY,
     CLOSE,
@@ -134,10 +135,9 @@ def test_each_source_has_its_websocket_and_its_own_target_socket() -> None:
         assert (one.recv(100), other.recv(100)) == (b"for one", b"for other")
 
 
+@needs_ipv6
 def test_over_tls_and_ipv6() -> None:
     ca = certs()
-    if not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
     with (
         UdpService() as service,
         wts(f"udp:127.0.0.1:{service.port}", "--cert", ca.server) as far,
