@@ -1,6 +1,7 @@
 """From the table of options to click commands, and from values to a spec."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from gettext import gettext
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from fastws.cli import hints
 from fastws.cli.variables import misspelt
@@ -25,6 +27,7 @@ else:
     ParamType = click.ParamType
 
 _WIDTH = 88
+_REPEATED = "fastws.repeated"  # in the meta of a context
 _SECRET = {
     "stw": "BEARER",
     "wts": "AUTH_TOKEN",
@@ -75,9 +78,23 @@ class Text(ParamType):
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """What a shell offers: the words to choose from, or names of files."""
+        return complete(self.name, incomplete)
+
     def split_envvar_value(self, rv: str) -> Sequence[str]:
         """A variable holds one value a line; blank lines do not count."""
         return [line.strip() for line in rv.splitlines() if line.strip()]
+
+
+def complete(metavar: str, incomplete: str) -> list[CompletionItem]:
+    """What may stand for ``metavar``, such as ``FILE``, ``DIR`` or ``v1|v2``."""
+    if metavar in ("FILE", "DIR"):
+        return [CompletionItem(incomplete, type=metavar.lower())]
+    words = metavar.split("|") if "|" in metavar else ()
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 class ModeOption(click.Option):
@@ -215,6 +232,12 @@ class ForeignOption(click.Option):
         super().__init__(names, **more)
         self.fields = fields
 
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[CompletionItem]:
+        """As for an option of ours with the same metavariable."""
+        return complete(self.metavar or "", incomplete)
+
 
 class RefusedOption(click.Option):
     """An option of another program that has no counterpart here.
@@ -304,7 +327,9 @@ class ModeCommand(click.Command):
         """Parse; who takes an option of another command is told whose it is."""
         given = list(args)  # parsing takes away from the other one
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            ctx.meta[_REPEATED] = self._repeated(ctx, given)
+            return rest
         except click.NoSuchOption as error:
             flag = error.option_name
             text = self._explain(ctx, flag, given)
@@ -315,6 +340,15 @@ class ModeCommand(click.Command):
                     text += f" Write {flag} {param.make_metavar(ctx)}."
             raise click.BadOptionUsage(flag, text, ctx=ctx) from None
         raise click.NoSuchOption(flag, text, ctx=ctx) from None
+
+    def _repeated(self, ctx: click.Context, given: list[str]) -> list[str]:
+        """A warning for each option that takes one value and was given several."""
+        order = self.make_parser(ctx).parse_args(given)[2]
+        return [
+            f"{param.row.flag} is given {count} times: the last one counts"
+            for param, count in Counter(order).items()
+            if count > 1 and isinstance(param, ModeOption) and param.row.is_single
+        ]
 
     def _explain(self, ctx: click.Context, flag: str, given: Sequence[str]) -> str:
         """Whose option ``flag`` is, or which one may have been meant."""
@@ -352,7 +386,7 @@ class ModeCommand(click.Command):
             more = self.prepare(ctx, values, process)
             self.require(ctx, {**values, **more})
             specs = self.specs(ctx, values, more, pairs)
-            if wrong := list(misspelt(os.environ)):
+            if wrong := [*misspelt(os.environ), *ctx.meta[_REPEATED]]:
                 process["warnings"] = [*process.get("warnings", ()), *wrong]
             if self.is_quiet(ctx, values):
                 process["log_level"] = "warning"

@@ -71,11 +71,33 @@ def test_completion_script(shell: str) -> None:
     ],
 )
 def test_completion(words: str, expected: list[str]) -> None:
+    assert [word for _, word in completed(words)] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("fastws wts --proxy-protocol re", ["plain,require"]),
+        ("fastws stw --on-eof=", ["plain,hold", "plain,close"]),
+        ("fastws wts --cert /etc/ssl/si", ["file,/etc/ssl/si"]),
+        ("fastws wts --web /srv/n", ["dir,/srv/n"]),
+        ("fastws websockify --token-source to", ["file,to"]),
+        ("fastws wts --ping 1", []),
+    ],
+)
+def test_completion_of_values(words: str, expected: list[str]) -> None:
+    """The shell itself completes what is of type file or dir."""
+    assert [",".join(found) for found in completed(words)] == expected
+
+
+def completed(words: str) -> list[tuple[str, str]]:
+    """Type and text of each thing that bash would offer after ``words``."""
     variables = {
         "_FASTWS_COMPLETE": "bash_complete",
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - 1),
     }
     done = run(sys.executable, "-m", "fastws", **variables)
-    found = [line.partition(",")[2] for line in done.stdout.splitlines()]
-    assert found == expected, done.stderr
+    assert done.returncode == 0, done.stderr
+    found = (line.partition(",") for line in done.stdout.splitlines() if line)
+    return [(kind, text) for kind, _, text in found]
