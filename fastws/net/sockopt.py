@@ -151,18 +151,6 @@ def unacked(sock: SocketLike) -> int:
     return count
 
 
-def send_capacity(sock: SocketLike) -> int:
-    """Bytes the kernel still takes for this socket, at least 0 (an estimate).
-
-    SO_SNDBUF less what is unacknowledged; 0 for a socket that is closed.
-    """
-    try:
-        size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    except (OSError, ValueError):
-        return 0
-    return max(0, size - unacked(sock))
-
-
 def reset(transport: Any) -> None:
     """End a transport so that the peer sees a reset, where its kind has one.
 

@@ -179,10 +179,6 @@ class RustProxyServer:
         """Stop listening and end every connection, as a killed process does."""
         self.call(self._kill(reset))
 
-    def stop_listening(self) -> None:
-        """Refuse what comes from now on; connections live on."""
-        self.call(self._close_listener())
-
     def restart(self) -> None:
         """Listen again on the same port."""
         self.call(self._listen())

@@ -6,7 +6,6 @@ test to look at.
 
 import contextlib
 import hashlib
-import os
 import random
 import socket
 import ssl
@@ -264,8 +263,3 @@ def pump_through(sock: Any, total: int, seed: int, end: bool = True) -> str:
     assert not sender.is_alive()
     assert received.hexdigest() == sent.hexdigest(), f"seed {seed}"
     return sent.hexdigest()
-
-
-def open_files() -> int:
-    """Descriptors of this process (Linux)."""
-    return len(os.listdir("/proc/self/fd"))
