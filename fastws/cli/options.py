@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fastws.cli import hints
+from fastws.cli.completion import complete
 from fastws.cli.variables import misspelt
 from fastws.config.kinds import FLAG
 from fastws.config.modes import MODES
@@ -87,14 +88,6 @@ class Text(ParamType):
     def split_envvar_value(self, rv: str) -> Sequence[str]:
         """A variable holds one value a line; blank lines do not count."""
         return [line.strip() for line in rv.splitlines() if line.strip()]
-
-
-def complete(metavar: str, incomplete: str) -> list[CompletionItem]:
-    """What may stand for ``metavar``, such as ``FILE``, ``DIR`` or ``v1|v2``."""
-    if metavar in ("FILE", "DIR"):
-        return [CompletionItem(incomplete, type=metavar.lower())]
-    words = metavar.split("|") if "|" in metavar else ()
-    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 class ModeOption(click.Option):

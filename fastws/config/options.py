@@ -77,6 +77,11 @@ class Option(msgspec.Struct, frozen=True):
         """Name of the environment variable: ``FASTWS_PING``."""
         return "FASTWS_" + self.flag.removeprefix("--").replace("-", "_").upper()
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it takes one value, so that of several one would count."""
+        return self.kind is not FLAG and not self.many
+
     def file_variable(self, mode: str) -> str:
         """Variable that names a file with the value; empty where there is none.
 

@@ -1,9 +1,12 @@
 """Who mistypes a command or an option is told what to write."""
 
+import re
+
 import pytest
 from click.testing import CliRunner
 
 from fastws.cli.main import cli
+from tests.support.cli import run_fastws
 
 STW = ("stw", "7000", "wss://edge.example/t")
 WTS = ("wts", "8080", "127.0.0.1:22")
@@ -93,3 +96,23 @@ def test_missing_or_needless_value(arguments: tuple[str, ...], line: str) -> Non
     first, *_, last = said(*arguments)
     assert first.startswith(f"Usage: fastws {arguments[0]} ")
     assert last == f"Error: {line}"
+
+
+def warned(*arguments: str) -> list[str]:
+    """The warnings of a start that fails for its address."""
+    done = run_fastws(*arguments)
+    assert done.returncode == 1
+    return re.findall(" WARNING (.*)", done.stderr)
+
+
+def test_option_of_one_value_given_twice_is_warned_of() -> None:
+    nowhere = ("wts", "unix:/nonexistent/x", "127.0.0.1:9")
+    assert warned(*nowhere, "--ping", "3s", "--linger", "1s", "--ping", "4s") == [
+        "--ping is given 2 times: the last one counts"
+    ]
+
+
+def test_options_that_may_be_repeated_are_not_warned_of() -> None:
+    nowhere = ("wts", "unix:/nonexistent/x", "127.0.0.1:9")
+    twice = ("--auth-token", "x", "--no-fastws", "--auth-token", "y", "--no-fastws")
+    assert warned(*nowhere, *twice) == []
