@@ -216,6 +216,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "flood",
             "hints",
             "log",
+            "completion",
             "variables",
             "options",
             "daemon",
