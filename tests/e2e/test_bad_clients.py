@@ -31,7 +31,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[Chain, Bystander]]:
-    options = ("--handshake-timeout", units(10), "--log-level", "debug")
+    options = ("--handshake-timeout", units(20), "--log-level", "debug")
     with lone_wts(*options) as chain, upgraded(chain.far.port) as peer:
 
         def say(message: bytes) -> bytes:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[Chain, Bystander]]:
-    options = ("--handshake-timeout", units(10), "--log-level", "debug")
+    options = ("--handshake-timeout", units(20), "--log-level", "debug")
     with lone_stw(*options) as chain, connect(chain.near.port) as sock:
         bystander = Bystander(lambda message: ask(sock, message))
         bystander.check()

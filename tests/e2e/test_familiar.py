@@ -168,16 +168,16 @@ def test_run_once(service: Service) -> None:
 
 
 def test_idle_timeout_ends_the_server_not_the_connection(service: Service) -> None:
-    arguments = ("--idle-timeout", "1", "127.0.0.1:0", f"127.0.0.1:{service.port}")
+    arguments = ("--idle-timeout", "2", "127.0.0.1:0", f"127.0.0.1:{service.port}")
     with websockify(*arguments) as process:
         with upgraded(process.port) as peer:
-            peer.sock.settimeout(1.5 + UNIT)
+            peer.sock.settimeout(2.5 + UNIT)
             with pytest.raises(TimeoutError):
                 peer.frame()
             peer.sock.settimeout(SHORT)
             peer.send(BINARY, b"hello")
             assert peer.message(5) == b"hello"
-        process.wait_for("no connection for 1 s: stopping")
+        process.wait_for("no connection for 2 s: stopping")
         assert process.wait() == 0
 
 

@@ -102,7 +102,7 @@ def ping_of_stw() -> None:
             stack.enter_context(connect(near.port))
         opcode, took = eventually(lambda: often.seen)[0]
         assert opcode == PING
-        assert took >= 3.6 * UNIT
+        assert took >= 3.5 * UNIT
         time.sleep(5 * UNIT)
         assert never.seen == []
 
@@ -110,10 +110,10 @@ def ping_of_stw() -> None:
 @waits
 def ping_deadline_of_stw_spares_who_says_anything() -> None:
     """A server that never answers a ping lives as long as it sends payload."""
-    options = ("--ping", units(1), "--ping-deadline", units(10))
-    with Pinged(words=8, pause=2 * UNIT) as server:
+    options = ("--ping", units(1), "--ping-deadline", units(20))
+    with Pinged(words=6, pause=4 * UNIT) as server:
         with stw(server.url, *options) as near, connect(near.port) as sock:
-            assert read_exactly(sock, 8) == b"." * 8
+            assert read_exactly(sock, 6) == b"." * 6
             assert ends_with_reset(sock)
             near.wait_for("server: ping timeout$")
 
@@ -191,14 +191,14 @@ def slow_answer_within_the_handshake_timeout() -> None:
 @waits
 def idle_timeout_of_stw() -> None:
     """Who says something lives on; who does not is told, and the client is reset."""
-    with stw_echo("--idle-timeout", units(10)) as near:
+    with stw_echo("--idle-timeout", units(20)) as near:
         started = time.monotonic()
         with connect(near.port) as idle, connect(near.port) as busy:
             for _ in range(7):
                 assert ask(busy, b"x") == b"x"
-                time.sleep(2 * UNIT)
+                time.sleep(4 * UNIT)
             assert ends_with_reset(idle)
-            assert time.monotonic() - started >= 10 * UNIT
+            assert time.monotonic() - started >= 20 * UNIT
             near.wait_for("in=0 out=0 .* idle time-out$")
             assert near.count("idle time-out$") == 1
             assert ask(busy, b"x") == b"x"
@@ -210,21 +210,21 @@ def idle_timeout_of_stw() -> None:
 def busy_flow_of_wts_outlives_udp_idle() -> None:
     with UdpService() as service:
         target = f"udp:127.0.0.1:{service.port}"
-        with wts(target, "--udp-idle", units(8)) as far, upgrade(far.port) as peer:
+        with wts(target, "--udp-idle", units(20)) as far, upgrade(far.port) as peer:
             for _ in range(6):
                 peer.send(BINARY, b"x")
                 assert peer.frame().payload == b"x"
-                time.sleep(2 * UNIT)
+                time.sleep(4 * UNIT)
             assert peer.frame().code == 1000
 
 
 # --max-connection-age
 
 
-def live(end: Any, is_busy: bool) -> float:
-    """Exchange payload, or none, until the other side ends; the seconds it took."""
+def live(connects: Callable[[int], Any], port: int, is_busy: bool) -> float:
+    """Connect, exchange payload, or none, until the other side ends; the seconds."""
     started = time.monotonic()
-    with end as link, contextlib.suppress(ConnectionResetError):
+    with connects(port) as link, contextlib.suppress(ConnectionResetError):
         while True:
             if isinstance(link, Peer):
                 if is_busy:
@@ -248,12 +248,12 @@ def age_waits_for_a_pause_but_not_for_long() -> None:
     with stw_echo(*options) as near, wts_echo(*options) as far:
         with ThreadPoolExecutor(4) as pool:
             ends = {
-                pool.submit(live, link(process.port), is_busy): is_busy
+                pool.submit(live, link, process.port, is_busy): is_busy
                 for process, link in ((near, connect), (far, upgrade))
                 for is_busy in (False, True)
             }
             for end, is_busy in ends.items():
-                assert end.result(LONG) >= (13.7 if is_busy else 13) * UNIT
+                assert end.result(LONG) >= (13.7 if is_busy else 12.9) * UNIT
         for process in (near, far):
             process.wait_for(r"in=0 out=0 .* connection age \(--max-connection-age\)$")
             process.wait_for(r"in=[1-9]\d* .* connection age")
@@ -280,7 +280,7 @@ def linger_of_wts() -> None:
                 assert far.count(" in=0 out=3 ") == 1
                 with contextlib.suppress(ConnectionResetError):
                     assert read_to_end(deaf.sock) == b""
-                assert time.monotonic() - started >= 12 * UNIT
+                assert time.monotonic() - started >= 11.9 * UNIT
             eventually(lambda: far.count(" in=0 out=3 ") == 2)
 
 
@@ -323,14 +323,14 @@ def tcp_user_timeout_ends_who_takes_nothing() -> None:
 
 @waits
 def drain_delay_of_stw_still_serves() -> None:
-    with stw_echo("--drain-delay", units(10), "--on-eof", "close") as near:
+    with stw_echo("--drain-delay", units(25), "--on-eof", "close") as near:
         near.signal(signal.SIGTERM)
         started = time.monotonic()
         near.wait_for("draining")
         with connect(near.port) as sock:
             assert ask(sock, b"hello") == b"hello"
         assert near.wait() == 0
-        assert time.monotonic() - started >= 9.5 * UNIT
+        assert time.monotonic() - started >= 24.5 * UNIT
 
 
 def listens(process: Fastws) -> bool:
@@ -345,7 +345,7 @@ def listens(process: Fastws) -> bool:
 @waits
 def drain_timeout_of_stw() -> None:
     """What goes on is served up to the time-out and then reset; nobody else is."""
-    with stw_echo("--drain-timeout", units(15)) as near:
+    with stw_echo("--drain-timeout", units(25)) as near:
         with connect(near.port) as sock:
             assert ask(sock, b"before") == b"before"
             near.signal(signal.SIGTERM)
@@ -354,7 +354,7 @@ def drain_timeout_of_stw() -> None:
             eventually(lambda: not listens(near))
             assert ask(sock, b"during") == b"during"
             assert ends_with_reset(sock)
-            assert time.monotonic() - started >= 14.9 * UNIT
+            assert time.monotonic() - started >= 24.9 * UNIT
         assert near.wait() == 0
 
 

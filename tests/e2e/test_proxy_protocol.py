@@ -47,7 +47,7 @@ PAIR = ("--cert", certs().cert, "--key", certs().key)
 
 @pytest.fixture(scope="module")
 def requiring(service: Service) -> Iterator[Fastws]:
-    options = ("--proxy-protocol", "require", "--handshake-timeout", units(10))
+    options = ("--proxy-protocol", "require", "--handshake-timeout", units(20))
     with wts(service.port, *options) as process:
         yield process
 
@@ -56,7 +56,7 @@ def requiring(service: Service) -> Iterator[Fastws]:
 def secure(service: Service) -> Iterator[Fastws]:
     """TLS, plain clients too, and PROXY headers before either."""
     options = ("--proxy-protocol", "accept", "--plain-too", *PAIR)
-    with wts(service.port, *options, "--handshake-timeout", units(10)) as process:
+    with wts(service.port, *options, "--handshake-timeout", units(20)) as process:
         yield process
 
 

@@ -83,7 +83,7 @@ def test_conversation_of_the_documentation(server: Fastws) -> None:
 
 def test_each_failure_has_its_status(service: Service) -> None:
     hole, socks = black_hole()
-    limit = ("--connect-timeout", units(5), "--deny", "127.0.0.3")
+    limit = ("--connect-timeout", units(15), "--deny", "127.0.0.3")
     with closing(*socks), plain_server(*limit) as server, pooled(server.port) as client:
         for host, port, status in (
             ("127.0.0.1", free_port(), REFUSED),
@@ -284,7 +284,7 @@ def test_bad_packets_reset_the_target(server: Fastws) -> None:
 
 
 def test_slow_and_broken_upgrades(service: Service) -> None:
-    with plain_server("--handshake-timeout", units(6)) as server:
+    with plain_server("--handshake-timeout", units(15)) as server:
         with pooled(server.port) as bystander:
             assert bystander.dialled("127.0.0.1", service.port) == CONNECTED
             with connect(server.port) as slow:

@@ -65,7 +65,10 @@ def test_websockets_of_one_address() -> None:
 
 
 def test_idle_websocket_is_closed(service: Service) -> None:
-    with plain_server("--pool-idle", units(6)) as server, pooled(server.port) as client:
+    with (
+        plain_server("--pool-idle", units(15)) as server,
+        pooled(server.port) as client,
+    ):
         for _ in range(3):
             assert client.ask(service.port, b"hello") == b"hello"
         assert client.hears_close() == (1000, b"idle")
@@ -92,7 +95,7 @@ def test_silent_client_is_dead(service: Service) -> None:
         sock.sendall(b"!")
         ended.append(ends_with_reset(sock))
 
-    pings = ("--ping", units(2), "--ping-deadline", units(2))
+    pings = ("--ping", units(2), "--ping-deadline", units(10))
     with Service(hold) as held, plain_server(*pings) as server:
         with pooled(server.port) as client:
             assert client.dialled("127.0.0.1", held.port) == CONNECTED

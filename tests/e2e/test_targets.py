@@ -239,7 +239,7 @@ def test_also_for_stw() -> None:
 
 def test_old_connection_ends_as_by_a_drain() -> None:
     with Service(echo) as service:
-        with wts(service.port, "--max-connection-age", units(3)) as process:
+        with wts(service.port, "--max-connection-age", units(15)) as process:
             with upgraded(process.port) as peer:
                 peer.send(BINARY, b"x")
                 assert peer.message(1) == b"x"

@@ -174,7 +174,7 @@ def test_tls_on_a_plain_port(service: Service) -> None:
 
 
 def test_silent_tls_client_is_dropped(service: Service) -> None:
-    options = ("--cert", certs().server, "--handshake-timeout", units(10))
+    options = ("--cert", certs().server, "--handshake-timeout", units(25))
     with wts(service.port, *options) as far:
         with connect(far.port) as silent:
             with stw(f"wss://localhost:{far.port}/", "--ca", certs().ca) as near:

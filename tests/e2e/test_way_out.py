@@ -244,7 +244,7 @@ def test_refusal_that_stays_is_not_tried_again() -> None:
 
 
 def test_attempts_end_with_the_connect_timeout() -> None:
-    options = ("--retry", "100", "--connect-timeout", units(10))
+    options = ("--retry", "100", "--connect-timeout", units(20))
     with stw(f"ws://127.0.0.1:{free_port()}/", *options) as near:
         assert is_reset_by(near.port)
         line = near.wait_for("WARNING stw ")

@@ -169,7 +169,7 @@ def test_unix_file_stays_through_the_drain_delay(
     service: Service, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "s")
-    options = ("--workers", "2", "--drain-delay", units(10))
+    options = ("--workers", "2", "--drain-delay", units(25))
     target = f"127.0.0.1:{service.port}"
     with Fastws("wts", f"unix:{path}", target, *options) as process:
         process.signal(signal.SIGTERM)

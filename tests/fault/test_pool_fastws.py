@@ -78,7 +78,7 @@ def test_all_ways_in_share_the_pool(service: Service) -> None:
 
 
 def test_the_far_end_tells_why(service: Service) -> None:
-    options = ("--deny", "*:7", "--connect-timeout", units(5))
+    options = ("--deny", "*:7", "--connect-timeout", units(50))
     with far(0, *options) as server, near(server.port) as proxy:
         assert socks_code(proxy, "127.0.0.1", free_port()) == 5
         assert socks_code(proxy, "127.0.0.1", 7) == 2
@@ -170,11 +170,11 @@ def test_r16_killed_with_eight_idle(service: Service) -> None:
 def test_r16_silent_with_eight_idle(service: Service) -> None:
     """It stops without a word; pings find out, and nobody gets a dead connection."""
     port = free_port()
-    with near(port, "--ping", units(5), "--ping-deadline", units(5)) as proxy:
+    with near(port, "--ping", units(5), "--ping-deadline", units(15)) as proxy:
         with far(port) as server:
             fill(proxy, service.port, 8)
-            server.signal(signal.SIGSTOP)
             proxy_files = proxy.files()
+            server.signal(signal.SIGSTOP)
             eventually(lambda: proxy.files() <= proxy_files - 8, LONG)
             server.kill()
         with far(port):
@@ -186,7 +186,7 @@ def test_r16_silent_with_eight_idle(service: Service) -> None:
 def test_a_silent_server_is_a_timeout_and_then_forgotten(service: Service) -> None:
     """Who meets it before the pings do waits once; the next ones do not."""
     port = free_port()
-    with near(port, "--connect-timeout", units(10)) as proxy:
+    with near(port, "--connect-timeout", units(20)) as proxy:
         with far(port) as server:
             fill(proxy, service.port, 4)
             server.signal(signal.SIGSTOP)

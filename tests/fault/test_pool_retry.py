@@ -325,7 +325,7 @@ def test_a_client_that_leaves_meanwhile(
 
 
 def test_no_other_connection_in_time(server: RustProxyServer, service: Service) -> None:
-    with through(server, "--connect-timeout", units(10)) as proxy:
+    with through(server, "--connect-timeout", units(20)) as proxy:
         with in_limbo(proxy, server, service.port) as sock:
             assert ends_with_reset(sock)
         proxy.wait_for("no pooled connection in time")

@@ -65,7 +65,7 @@ def test_curl_upgrades(far: Fastws) -> None:
     )
     headers = [word for field in fields for word in ("-H", field)]
     text = curl(
-        "-i", "-m", f"{8 * UNIT:.1f}", *headers, far.url.replace("ws:", "http:")
+        "-i", "-m", f"{20 * UNIT:.1f}", *headers, far.url.replace("ws:", "http:")
     )
     assert text.startswith("HTTP/1.1 101 Switching Protocols\r\n")
     assert "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in text

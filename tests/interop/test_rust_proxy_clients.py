@@ -317,7 +317,7 @@ def test_r20_rule_13_3_3_target_that_resets() -> None:
 
 
 def test_r23_silent_clients_end_at_the_handshake_time() -> None:
-    limit = ("--handshake-timeout", units(5))
+    limit = ("--handshake-timeout", units(15))
     with proxy_server(*limit) as server:
         with connect(server.port) as sock:
             assert read_to_end(sock) == b""  # no TLS came
@@ -330,7 +330,7 @@ def test_r23_silent_clients_end_at_the_handshake_time() -> None:
 
 def test_r23_target_that_does_not_answer(service: Service) -> None:
     port, socks = black_hole()
-    with closing(*socks), proxy_server("--connect-timeout", units(5)) as server:
+    with closing(*socks), proxy_server("--connect-timeout", units(15)) as server:
         with opened(server.port) as client:
             client.dial("127.0.0.1", port)
             assert client.packet() == CLOSE

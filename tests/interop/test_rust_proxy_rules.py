@@ -176,7 +176,7 @@ def test_rule_13_3_4_access_rules_come_before_the_dial(host: str, rule: str) -> 
 def test_rule_13_3_6_a_connection_that_waits_too_long_is_closed(
     service: Service,
 ) -> None:
-    with proxy_server("--pool-idle", units(6)) as server:
+    with proxy_server("--pool-idle", units(15)) as server:
         with opened(server.port) as client, opened(server.port) as busy:
             busy.dial("127.0.0.1", service.port)
             for _ in range(3):

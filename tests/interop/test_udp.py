@@ -23,7 +23,7 @@ SIZES = (1, 0, 125, 126, 1400, 40_000, 65_507)
 def far() -> Iterator[Fastws]:
     """wts in front of a UDP echo."""
     with UdpService() as service:
-        with wts(f"udp:127.0.0.1:{service.port}", "--udp-idle", units(10)) as process:
+        with wts(f"udp:127.0.0.1:{service.port}", "--udp-idle", units(20)) as process:
             yield process
 
 
@@ -70,7 +70,7 @@ async def test_websockets_server() -> None:
         near.wait_for("idle; 1 datagrams received, 1 sent, 0 dropped, 0 errors")
 
     def run(url: str) -> None:
-        with Fastws("stw", "udp:127.0.0.1:0", url, "--udp-idle", units(10)) as near:
+        with Fastws("stw", "udp:127.0.0.1:0", url, "--udp-idle", units(20)) as near:
             talk(near)
 
     async with ws_serve(handle, "127.0.0.1", 0, max_size=None) as server:
