@@ -14,6 +14,8 @@ _authority = re.compile(
     r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::([0-9]{0,5}))?"
 ).fullmatch
 
+_MAX_NAME = 255  # as in SOCKS5; names that resolve have 253 (RFC 1035 section 2.3.4)
+
 
 class Target(NamedTuple):
     """What an absolute-form target says.
@@ -83,6 +85,8 @@ def _split(authority: str) -> tuple[str, int | None, str]:
             ipaddress.IPv6Address(host)
         except ValueError:
             raise _bad(f"not an IPv6 address: {host[:64]!r}") from None
+    elif len(host) > _MAX_NAME:
+        raise _bad(f"a host name of {len(host)} characters: {host[:64]!r}")
     port = int(digits) if digits else None
     if port is not None and not 1 <= port <= 65535:
         raise _bad(f"port {port} is not from 1 to 65535")

@@ -22,6 +22,7 @@ from fastws.proxy.target import parse_absolute, parse_authority
         ("http://[::ffff:127.0.0.1]/", ("::ffff:127.0.0.1", 80, None, "/")),
         ("http://127.0.0.1:65535/", ("127.0.0.1", 65535, "127.0.0.1:65535", "/")),
         ("http://a.test//b@c:d", ("a.test", 80, "a.test", "//b@c:d")),
+        ("http://" + "a." * 127 + "a", ("a." * 127 + "a", 80, "a." * 127 + "a", "/")),
     ],
 )
 def test_absolute(target, parsed):
@@ -45,6 +46,7 @@ def test_options_without_a_path_asks_for_the_server():
         *("http://a.test:80:81/", "http://u@a.test/", "http://a.test/#f"),
         *("http://[::1/", "http://::1/", "http://[::1]x/", "http://[::1%25lo]/"),
         *("http://[127.0.0.1]/", "http://a b/", "http://a\\b/", "http://a\x00b/"),
+        *("http://" + "a." * 127 + "ab/", "http://" + "a" * 15000 + "/"),
         *("http://a.test:-1/", "http://a.test:８０/", "http://ä.test/"),
     ],
 )
