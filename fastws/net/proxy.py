@@ -195,7 +195,9 @@ class ProxyDialer(Dialer):
         who = f"user {self._user!r}" if self._user else "us"
         hint = f"{self.scheme}://USER:PASSWORD@{self._hop.name}"
         if head is None:
-            text = str(exc)[:1].lower() + str(exc)[1:]
+            text = str(exc)
+            if text[1:2].islower():  # "Host unreachable", but "TTL expired"
+                text = text[0].lower() + text[1:]
             if "authentication" in text:
                 text = f"refuses {who} ({text})"
                 text += "" if self._user else f"; write --proxy {hint}"

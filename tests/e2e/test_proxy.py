@@ -304,6 +304,7 @@ def test_bad_answers(http: Way, answer: bytes, words: str) -> None:
         (say(b"\x05\x00\x05\x00\x00\x03\x02\xff\xff\x00\x01"), "no SOCKS 5 proxy: "),
         (say(b"\x05\x00\x05\x02\x00\x01"), f"forbids to connect to {EDGE}:80: connec"),
         (say(b"\x05\x00\x05\x05\x00\x01"), f"does not connect to {EDGE}:80: connec"),
+        (say(b"\x05\x00\x05\x06\x00\x01"), f"does not connect to {EDGE}:80: TTL"),
         (hang_up, f"closed the connection without an answer to CONNECT {EDGE}:80"),
     ],
 )
