@@ -17,15 +17,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support.cli import Fastws, wts
 from tests.support.crowd import Crowd, wait_for
-from tests.support.frontend import Book, Files, Nginx, Relay, nginx
+from tests.support.frontend import Book, End, Files, Nginx, Relay, nginx
+from tests.support.ledger import Part
 from tests.support.timing import LONG, units
 from tests.support.veth import NoVeth, Veth, veth
-from tests.support.visits import USUAL, Ending, Plans, judge
+from tests.support.visits import USUAL, Ending, Plans, Visit, judge
 
 SECONDS = float(os.environ.get("FASTWS_SOAK_SECONDS", "600"))
 SEED = os.environ.get("FASTWS_SOAK_SEED") or secrets.token_hex(4)
@@ -229,6 +232,22 @@ def run(place: Path, cable: Veth | None, seconds: float, clients: int) -> None:
     except BaseException as error:
         error.add_note(f"FASTWS_SOAK_SEED={SEED}")
         raise
+
+
+def test_line_of_a_port_that_came_back_before_it() -> None:
+    """The judge: a client that resets gives its port to the next one at once."""
+    cut = Visit(0, Ending.RESET, Part(9), Part(9))
+    whole = Visit(2, Ending.ORDER, Part(50), Part(40))
+    cut.near = SimpleNamespace(sent=2, received=0)  # type: ignore[assignment]
+    whole.near = SimpleNamespace(received=40, outcome="eof")  # type: ignore[assignment]
+    whole.far = SimpleNamespace(received=50, outcome="eof")  # type: ignore[assignment]
+    lines = [End("a:1", "1", 58, 40, "closed"), End("a:1", "0", 10, 7, "client: reset")]
+    process: Any = None
+    near = Book(process, lines, {"a:1": lines})
+    cut.who = whole.who = "a:1"
+    assert judge([cut, whole], near, Book(process, lines)) == []
+    lines[0] = End("a:1", "1", 58, 39, "closed")
+    assert len(judge([cut, whole], near, Book(process, lines))) == 1
 
 
 def test_short_soak(tmp_path: Path, cable: Veth | None) -> None:

@@ -146,16 +146,22 @@ def some_part(rng: random.Random) -> Part:
 
 def judge(visits: list[Visit], near: Book, far: Book) -> list[str]:
     """What is wrong in all of it; each line of a log belongs to one visit."""
-    waiting = {who: iter(ends) for who, ends in near.by_client.items()}
+    waiting = {who: list(ends) for who, ends in near.by_client.items()}
     other = {end.id: end for end in far.ends}
     wrong = []
     if len(other) != len(far.ends):
         wrong.append("an id occurs twice")
-    for visit in visits:  # an address comes again only after its line
+    for visit in visits:
         if not visit.who:
             continue
-        line = next(waiting.get(visit.who, iter(())), None)
-        match = None if line is None else other.pop(line.id, None)
+        lines = waiting.get(visit.who, [])
+        # A client that resets leaves its port to the next one before its line is there.
+        fits = [line for line in lines if not visit.check(line, other.get(line.id))]
+        line = next(iter(fits or lines), None)
+        match = None
+        if line is not None:
+            lines.remove(line)
+            match = other.pop(line.id, None)
         if problem := visit.check(line, match):
             wrong.append(f"{problem}: {visit}, {line}, {match}")
     wrong += [f"nobody's line: {end}" for ends in waiting.values() for end in ends]
