@@ -1,4 +1,4 @@
-"""Conversion, tunnels, mappings and proxies between TCP and WebSocket.
+"""TCP over WebSocket and back, proxies, and WebSockets for programs.
 
 Names resolve when first used (PEP 562), so that ``import fastws`` stays cheap.
 What is not in ``__all__`` is private.

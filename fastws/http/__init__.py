@@ -1,1 +1,1 @@
-"""HTTP beside the upgrade: who may ask, and files to hand out."""
+"""HTTP/1: messages in both roles, who may ask, and files to hand out."""

@@ -12,7 +12,7 @@ from fastws._consts import Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.http.rewrite import clean_trailers
 from fastws.net import sockopt
-from fastws.net.ends import needs_rereads
+from fastws.net.ends import needs_rereads, read_held
 from fastws.net.stream import ByteStream, Hold, Kind, write_eof
 from fastws.wire.body import BodyReader, BodyWriter, Extent, Piece
 from fastws.wire.head import Head
@@ -161,7 +161,8 @@ class Channel(Hold):
         """Wait for one head; what came after it is read next.
 
         Args:
-            side: ours, and ``interim``: as for :class:`HeadReader`.
+            side: ours.
+            interim: as for :class:`HeadReader`.
 
         Raises:
             RemoteProtocolError: it is refused, or the connection ended before it.
@@ -178,13 +179,8 @@ class Channel(Hold):
 
     def _read_held(self) -> None:
         """aiofastnet forgets what it holds: see ``fastws.net.ends.RereadEnd``."""
-        transport: asyncio.Transport | None = self.transport
-        if not self._is_reading or transport is None or transport.is_closing():
-            return
-        try:
-            transport._do_read()  # type: ignore[attr-defined]  # nothing public does
-        except Exception as exc:
-            transport._force_close(exc)  # type: ignore[attr-defined]
+        if self._is_reading:
+            read_held(self.transport)
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -13,7 +13,7 @@ import asyncio
 import errno
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastws import _consts
 from fastws._backend import CopyEnd, FrameDecoder, MaskKeys, Scratch
@@ -319,13 +319,8 @@ class RereadEnd(End):
             self.owner.loop.call_soon(self._read_held)
 
     def _read_held(self) -> None:
-        transport = self.transport
-        if not self.is_reading or transport is None or transport.is_closing():
-            return
-        try:
-            transport._do_read()  # nothing public makes it look
-        except Exception as exc:
-            transport._force_close(exc)  # as its own reader does
+        if self.is_reading:
+            read_held(self.transport)
 
 
 class RawEnd(End):
@@ -468,6 +463,16 @@ def describe_loss(exc: Exception | None, otherwise: str = "reset") -> str:
 def needs_rereads(transport: asyncio.Transport) -> bool:
     """Whether ends on this transport have to be of class :class:`RereadEnd`."""
     return type(transport).__module__.partition(".")[0] == "aiofastnet"
+
+
+def read_held(transport: Any) -> None:
+    """Have such a transport pass on what it holds; ``None``: it is gone."""
+    if transport is None or transport.is_closing():
+        return
+    try:
+        transport._do_read()  # nothing public makes it look
+    except Exception as exc:
+        transport._force_close(exc)  # as its own reader does
 
 
 def raw_end(owner: Owner, stream: ByteStream, scratch: Scratch, vectored: bool) -> End:

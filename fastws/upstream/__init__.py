@@ -1,1 +1,1 @@
-"""Several upstreams behind one name: which is alive, and which takes the next one."""
+"""Several upstreams behind one name, and connections kept for reuse."""

@@ -17,7 +17,7 @@ from fastws._backend import MessageEnd
 from fastws._consts import CLOSE_ABNORMAL, OP_CLOSE, OP_PING, Side
 from fastws.exceptions import RemoteProtocolError
 from fastws.net import sockopt
-from fastws.net.ends import describe_loss, needs_rereads
+from fastws.net.ends import describe_loss, needs_rereads, read_held
 from fastws.net.keepalive import after_ping
 from fastws.net.stream import Kind, write_eof
 from fastws.net.sweep import sweep_of
@@ -218,13 +218,8 @@ class WebSocket(_Base):
 
     def _read_held(self) -> None:
         """aiofastnet forgets what it holds: see ``fastws.net.ends.RereadEnd``."""
-        transport = self.transport
-        if not self.is_reading or transport is None or transport.is_closing():
-            return
-        try:
-            transport._do_read()  # nothing public makes it look
-        except Exception as exc:
-            transport._force_close(exc)  # as its own reader does
+        if self.is_reading:
+            read_held(self.transport)
 
     @property
     def is_flowing(self) -> bool:

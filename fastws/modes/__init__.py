@@ -1,0 +1,1 @@
+"""What each command runs: a runner for each, and the helpers that they share."""
