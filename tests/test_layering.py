@@ -60,7 +60,7 @@ LAYERS: list[dict[str, list[str]]] = [
             "units",
             "endpoint",
             "fields",
-            "access",
+            "trust",
             "proxy",
             "routes",
             "rules",

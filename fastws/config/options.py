@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from fastws.config import access
 from fastws.config import fields as f
+from fastws.config import trust
 from fastws.config.endpoint import ConnectTo
 from fastws.config.forward import Forward, parse_protocols, parse_user
 from fastws.config.kinds import (
@@ -347,14 +347,14 @@ OPTIONS: Sequence[Option] = (
     ),
     Option(
         "--trust",
-        Kind("CIDR", access.parse_network),
+        Kind("CIDR", trust.parse_network),
         _IN,
         "front ends to believe about client addresses, or unix; repeatable",
         many=True,
     ),
     Option(
         "--client-ip-header",
-        Kind("NAME", access.parse_field_name),
+        Kind("NAME", trust.parse_field_name),
         _IN,
         "believe this field, not X-Forwarded-For, Forwarded, CF-Connecting-IP",
     ),

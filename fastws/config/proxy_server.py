@@ -3,8 +3,8 @@
 from typing import ClassVar, Literal
 
 from fastws import _consts
-from fastws.config import access
 from fastws.config import fields as f
+from fastws.config import trust
 from fastws.config.checks import (
     check_headers,
     check_limit,
@@ -112,8 +112,8 @@ class ProxyServer(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ConfigError("auth_token", "contradicts --no-auth")
         if not self.no_auth and not self.auth_token:
             raise ConfigError("listen", NO_TOKEN)
-        check_texts(self, "trust", access.parse_network)
-        check_text(self, "client_ip_header", access.parse_field_name)
+        check_texts(self, "trust", trust.parse_network)
+        check_text(self, "client_ip_header", trust.parse_field_name)
         if self.client_ip_header is not None and not self.trust:
             raise ConfigError(
                 "client_ip_header", "needs --trust: nobody else's headers are believed"

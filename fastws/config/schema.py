@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from fastws import _consts as c
-from fastws.config import access
 from fastws.config import fields as f
+from fastws.config import trust
 from fastws.config.checks import (
     check_headers,
     check_loop,
@@ -348,8 +348,8 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _check_ways_in(self) -> None:
         check_texts(self, "auth_token", f.parse_bearer)
-        check_texts(self, "trust", access.parse_network)
-        check_text(self, "client_ip_header", access.parse_field_name)
+        check_texts(self, "trust", trust.parse_network)
+        check_text(self, "client_ip_header", trust.parse_field_name)
         if self.client_ip_header is not None and not self.trust:
             raise ConfigError(
                 "client_ip_header", "needs --trust: nobody else's headers are believed"

@@ -1,4 +1,4 @@
-"""Who is let in and who is believed, as text to check. Pure."""
+"""Who is believed about the address of a client, as text to check. Pure."""
 
 import ipaddress
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fastws import ConfigError, WsToTcp
-from fastws.config.access import parse_field_name, parse_network
+from fastws.config.trust import parse_field_name, parse_network
 
 
 @pytest.mark.parametrize(
