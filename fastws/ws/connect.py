@@ -41,11 +41,11 @@ from fastws.wire.head import Head
 from fastws.ws.connection import Connection
 from fastws.ws.heads import (
     PRODUCT,
-    Headers,
     HeadersLike,
     Request,
     Response,
     pairs_of,
+    request_of,
     response_of,
 )
 from fastws.ws.limits import (
@@ -89,7 +89,7 @@ class ClientConnection(Connection):
 
     @property
     def request(self) -> Request:
-        """What was asked for; the fields are those that the caller chose."""
+        """What was asked for, without the fields that every upgrade has."""
         return self._request
 
     @property
@@ -257,19 +257,21 @@ class Connect(Openable[ClientConnection]):
     ) -> ClientConnection:
         settings = self._settings
         deflate = settings.deflate
+        asked: dict[str, Any] = {
+            "origin": settings.origin,
+            "subprotocols": settings.subprotocols,
+            "extensions": None if deflate is None else deflate.offer(),
+            "headers": headers,
+        }
         answer = await shake_hands(
             await dialer.dial(),
             url.target,
             url.host_header,
-            origin=settings.origin,
-            subprotocols=settings.subprotocols,
-            extensions=None if deflate is None else deflate.offer(),
-            headers=headers,
             timeout=NO_LIMIT if settings.timeout is None else settings.timeout,
+            **asked,
         )
         codec = confirm_codec(deflate, answer)
-        fields = [("Host", url.host_header), *headers]
-        request = Request(url.target, Headers(fields))
+        request = request_of(url.target, url.host_header, **asked)
         connection = settings.create_connection(request, settings.max_queue)
         connection._head = answer.head
         connection._logger = settings.logger

@@ -1,7 +1,7 @@
 """Requests and answers of opening handshakes, with the names of ``websockets``."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from fastws._version import __version__
@@ -135,6 +135,26 @@ class Response:
     reason_phrase: str = ""
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
+
+
+def request_of(
+    target: str,
+    host: str,
+    *,
+    origin: str | None,
+    subprotocols: Sequence[str],
+    extensions: str | None,
+    headers: HeaderList,
+) -> Request:
+    """A client's request without the fields that every upgrade has."""
+    fields = [("Host", host)]
+    if origin is not None:
+        fields.append(("Origin", origin))
+    if subprotocols:
+        fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if extensions is not None:
+        fields.append(("Sec-WebSocket-Extensions", extensions))
+    return Request(target, Headers([*fields, *headers]))
 
 
 def response_of(

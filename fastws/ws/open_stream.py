@@ -17,7 +17,7 @@ from fastws.net.upgrade import confirm
 from fastws.net.websocket import WebSocketStream
 from fastws.wire import announce
 from fastws.ws.connect import Connect, connect
-from fastws.ws.heads import Headers, HeadersLike, Request, response_of
+from fastws.ws.heads import HeadersLike, request_of, response_of
 from fastws.ws.limits import NO_LIMIT
 from fastws.ws.open import Openable, shake_hands
 from fastws.ws.stream import LIMIT, Stream
@@ -89,20 +89,22 @@ class Way(Connect):
         fields = list(headers)
         if self._announces:
             fields.append((announce.HEADER, announce.format_offer(ident)))
+        asked: dict[str, Any] = {
+            "origin": settings.origin,
+            "subprotocols": settings.subprotocols,
+            "extensions": None,
+            "headers": fields,
+        }
         answer = await shake_hands(
             await dialer.dial(),
             url.target,
             url.host_header,
-            origin=settings.origin,
-            subprotocols=settings.subprotocols,
-            headers=fields,
             timeout=NO_LIMIT if settings.timeout is None else settings.timeout,
+            **asked,
         )
         head = answer.head
         details = {
-            "request": Request(
-                url.target, Headers([("Host", url.host_header), *fields])
-            ),
+            "request": request_of(url.target, url.host_header, **asked),
             "response": response_of(head.status or 0, head.reason, head.headers),
             "subprotocol": answer.subprotocol,
         }

@@ -283,7 +283,7 @@ class Server:
             self.logger.debug("WebSocket handler ended: %s", exc)
             await connection.close()
         except Exception as exc:
-            log_failure(self.logger, exc)
+            log_failure(connection.logger, exc)
             await connection.close(CLOSE_INTERNAL_ERROR)
         except BaseException:
             connection.abort()

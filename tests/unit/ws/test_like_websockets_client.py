@@ -26,6 +26,7 @@ from fastws.exceptions import (
 from fastws.wire.handshake import accept_key
 from fastws.ws.connect import ClientConnection, connect, unix_connect
 from fastws.ws.heads import PRODUCT, Headers, Request
+from fastws.ws.open_stream import open_stream
 from fastws.ws.serve import ServerConnection, unix_serve
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.coroutines import echo, serving, stay
@@ -309,6 +310,36 @@ def test_fields_of_the_request(loop_name: str) -> None:
         assert agents == [PRODUCT, None, "mine", PRODUCT]
         basic = [headers.get("Authorization") for headers in seen]
         assert basic == [None, None, None, "Basic dXMgZXI6cGFzczo="]
+
+
+@both_loops
+@pytest.mark.parametrize("call", [connect, open_stream])
+def test_a_client_knows_what_it_asked_for(loop_name: str, call: Any) -> None:
+    async def main() -> None:
+        seen: list[Headers] = []
+
+        def note(ws: ServerConnection, request: Request) -> None:
+            seen.append(request.headers)
+
+        options: dict[str, Any] = {
+            "origin": "https://a.example",
+            "subprotocols": ["a", "b"],
+            "additional_headers": [("X-A", "1"), ("X-A", "2")],
+        }
+        if call is connect:
+            options["compression"] = "deflate"
+        async with serving(stay, process_request=note) as (_, url):
+            async with call(url, **options) as ws:
+                asked = list(ws.request.headers.raw_items())
+        of_every_upgrade = {"upgrade", "connection", "sec-websocket-key"}
+        of_every_upgrade.add("sec-websocket-version")
+        (sent,) = seen
+        assert asked == [
+            (name, value)
+            for name, value in sent.raw_items()
+            if name.lower() not in of_every_upgrade
+        ]
+        assert dict(asked)["Origin"] == "https://a.example"
 
     run_on(loop_name, main())
 

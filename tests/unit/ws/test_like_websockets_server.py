@@ -325,6 +325,7 @@ def test_a_handler_that_fails_has_one_line_in_its_log(
         run_on(loop_name, main())
     lines = [(record.name, record.getMessage()) for record in caplog.records]
     assert lines == [("tests.mine", "WebSocket handler failed: KeyError: 'mine'")]
+    assert isinstance(vars(caplog.records[0])["websocket"], ServerConnection)
 
 
 @both_loops
