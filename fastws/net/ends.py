@@ -457,6 +457,8 @@ def describe_loss(exc: Exception | None, otherwise: str = "reset") -> str:
         return otherwise  # our EOF came after its reset
     if isinstance(exc, TimeoutError):
         return "keepalive failed"
+    if isinstance(exc, BrokenPipeError):
+        return "Broken pipe"  # asyncio's own for a pipe has no text
     return str(getattr(exc, "strerror", None) or exc) or type(exc).__name__
 
 

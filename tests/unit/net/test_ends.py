@@ -273,6 +273,7 @@ def test_reset_waits_no_longer_than_linger_for_a_slow_reader(loop_name: str) -> 
         (ConnectionResetError(104, "x"), "reset"),
         (TimeoutError(110, "x"), "keepalive failed"),
         (BrokenPipeError(32, "Broken pipe"), "Broken pipe"),
+        (BrokenPipeError(), "Broken pipe"),
         (OSError(errno.ENOTCONN, "Transport endpoint is not connected"), "reset"),
         (OSError("odd"), "odd"),
     ],
