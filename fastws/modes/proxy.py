@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fastws.config.endpoint import is_loopback, join_host_port
+from fastws._address import join_host_port
+from fastws.config.endpoint import is_loopback
 from fastws.config.forward import NO_USERS, ForwardProxy
 from fastws.config.proxy import ProxyUrl
 from fastws.exceptions import ConfigError, DialError
@@ -250,7 +251,11 @@ class RunnerVisit:
         who, ident = f"{self._who} {what}", ident or self._ident
         await self._runner.copy(down, up, who, ident)
 
-    def refuse(self, reason: str, level: int = logging.WARNING) -> None:
+    def refuse(
+        self, reason: str, level: int = logging.WARNING, status: int | None = None
+    ) -> None:
+        if status == 407:
+            self._runner.stats.unauthorized += 1
         self._runner.refuse(self._who, reason, level, self._ident)
 
     def served(self, what: str, bytes_in: int, bytes_out: int, ident: str = "") -> None:

@@ -399,8 +399,9 @@ class HttpProxy:
         return RemoteProtocolError(reason, http_status=502)
 
     def _refused(self, error: RemoteProtocolError) -> None:
-        is_far = error.http_status in (502, 504)
-        self._visit.refuse(error.reason, logging.INFO if is_far else level_of(error))
+        status = error.http_status
+        level = logging.INFO if status in (502, 504) else level_of(error)
+        self._visit.refuse(error.reason, level, status)
 
     def _moved(self) -> tuple[int, int]:
         """Bytes of the client, and to it."""

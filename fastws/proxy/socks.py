@@ -6,13 +6,14 @@ Source: RFC 1928, RFC 1929; the bytes are those of :mod:`fastws.wire.socks5`.
 import asyncio
 import logging
 
+from fastws._address import join_host_port
 from fastws.exceptions import DialError, RemoteProtocolError, Unsupported
 from fastws.http.answers import Refusal, level_of
 from fastws.net import sockopt
 from fastws.net.dial import Deadline
 from fastws.net.inbox import Inbox
 from fastws.net.stream import AttachedStream, ByteStream
-from fastws.proxy.connect import format_target, leave, level_of_failure
+from fastws.proxy.connect import leave, level_of_failure
 from fastws.proxy.outgoing import DatagramWay, Outgoing, status_of
 from fastws.proxy.udp import Association
 from fastws.proxy.users import Accounts, host_of
@@ -49,7 +50,9 @@ async def serve_socks(
     except RemoteProtocolError as error:
         has_left = inbox.lost or inbox.eof
         level = level_of(error) if isinstance(error, Refusal) else logging.WARNING
-        visit.refuse(error.reason, logging.INFO if has_left else level)
+        visit.refuse(
+            error.reason, logging.INFO if has_left else level, error.http_status
+        )
         await inbox.finish(_taken(machine), options.linger)
         return
     if request.command is Command.CONNECT:
@@ -76,8 +79,7 @@ async def _read_request(
                 else:
                     # What is no name of ours may be a password in the wrong field.
                     await _log_in(machine, event, accounts, host_of(inbox.peer))
-                    if machine.error is None:
-                        user = event.user
+                    user = event.user
         if machine.error is not None:
             text = f" ({user!r})" if user else ""
             raise RemoteProtocolError(machine.error.reason + text)
@@ -99,17 +101,17 @@ async def _log_in(
     """Let a client pass, or not.
 
     Raises:
-        Refusal: whether its password is right was not looked at.
+        Refusal: it is wrong, or was not looked at; the statuses are those of HTTP.
     """
     try:
         is_right = accounts is None or await accounts.admit(*login, client)
     except Refusal:
         machine.deny()
         raise
-    if is_right:
-        machine.admit()
-    else:
+    if not is_right:
         machine.deny()
+        raise Refusal("SOCKS5 user or password is wrong", http_status=407)
+    machine.admit()
 
 
 def _taken(machine: Socks5Server) -> bytes:
@@ -125,7 +127,7 @@ async def _connect(
     options: ProxyOptions,
     visit: Visit,
 ) -> None:
-    what = f"socks5 {format_target(request.host, request.port)}"
+    what = f"socks5 {join_host_port(request.host, request.port)}"
     stream.unread(machine.leftover)
     try:
         up = await outgoing.open(request.host, request.port)

@@ -51,8 +51,16 @@ class Visit(Protocol):
             ident: names it in the log of the far end too; empty: only here.
         """
 
-    def refuse(self, reason: str, level: int = logging.WARNING) -> None:
-        """Count and log that the client, or a request of it, got nowhere."""
+    def refuse(
+        self, reason: str, level: int = logging.WARNING, status: int | None = None
+    ) -> None:
+        """Count and log that the client, or a request of it, got nowhere.
+
+        Args:
+            reason: why.
+            level: of the log line.
+            status: as HTTP has it, where there is one: 407 is also counted apart.
+        """
 
     def served(self, what: str, bytes_in: int, bytes_out: int, ident: str = "") -> None:
         """Count and log what was done without :meth:`join`: requests, datagrams."""

@@ -247,6 +247,8 @@ def test_d5_guesses_are_limited_by_address(users: Path) -> None:
             text = r"INFO .* 2 wrong passwords of this address \(--auth-attempts\)"
             process.wait_for(text)
         assert service.accepted == 0
+    # All of them, those that said nothing, and those that guessed.
+    process.wait_for(r"stopped proxy: 0 connections, 11 refused \(5 unauthorized\)")
 
 
 def test_d5_guesses_without_a_limit() -> None:

@@ -147,7 +147,9 @@ class Log:
         self.joined.append(what)
         await copy_bidirectional(down, up)
 
-    def refuse(self, reason: str, level: int = logging.WARNING) -> None:
+    def refuse(
+        self, reason: str, level: int = logging.WARNING, status: int | None = None
+    ) -> None:
         self.refused.append(reason)
         self.levels.append(level)
 
