@@ -18,7 +18,7 @@ PACKAGE = ROOT / "fastws"
 # files in the order in which they may import each other (a later one imports
 # earlier ones).
 LAYERS: list[dict[str, list[str]]] = [
-    {"": ["exceptions", "typing", "_consts", "_version"]},
+    {"": ["exceptions", "typing", "_consts", "_address", "_version"]},
     {
         "_speedups": [
             "_speedups",

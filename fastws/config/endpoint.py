@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 import msgspec
 
+from fastws._address import join_host_port
 from fastws.typing import Address
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -48,11 +49,6 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
-
-
-def join_host_port(host: str, port: int) -> str:
-    """Write ``host:port``, with brackets around IPv6."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _port(text: str, *, low: int) -> int:

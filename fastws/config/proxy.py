@@ -12,12 +12,12 @@ from urllib.parse import unquote
 
 import msgspec
 
+from fastws._address import join_host_port
 from fastws.config.endpoint import (
     ConnectTo,
     WsUrl,
     is_ip,
     is_loopback,
-    join_host_port,
 )
 from fastws.config.fields import Secret
 from fastws.exceptions import ConfigError

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from fastws._address import join_host_port
 from fastws.config.proxy_server import ProxyServer
 from fastws.config.schema import WsToTcp
 from fastws.exceptions import ConfigError
@@ -236,10 +237,9 @@ def make_gate(spec: WsToTcp | ProxyServer) -> Gate | None:
 
 def name_of(client: Client) -> str:
     """The client for log lines, with its port where that is known."""
-    host = client.host
     if not client.port:
-        return host
-    return f"[{host}]:{client.port}" if ":" in host else f"{host}:{client.port}"
+        return client.host
+    return join_host_port(client.host, client.port)
 
 
 def _naming(option: str, make: Any) -> Any:

@@ -10,8 +10,8 @@ import logging
 from functools import partial
 from typing import Any
 
+from fastws._address import join_host_port
 from fastws._consts import CLOSE_GOING_AWAY, CLOSE_NORMAL
-from fastws.config.endpoint import join_host_port
 from fastws.config.proxy_server import ProxyServer
 from fastws.exceptions import DialError
 from fastws.http.auth import Auth, BareAuth

@@ -17,6 +17,7 @@ from ipaddress import (
 )
 from typing import Protocol, TypeAlias
 
+from fastws._address import join_host_port
 from fastws.exceptions import Denied
 from fastws.net.resolve import AddrInfo, parse_literal
 
@@ -168,8 +169,7 @@ class Access:
 
 
 def _denied(host: str, port: int, reason: str) -> Denied:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return Denied(f"{where}: forbidden: {reason}")
+    return Denied(f"{join_host_port(host, port)}: forbidden: {reason}")
 
 
 def plain_name(host: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
+from fastws._address import join_host_port
 from fastws._consts import BACKLOG
 from fastws.exceptions import ListenError
 from fastws.net.tls import explain_os
@@ -48,11 +49,6 @@ class UnixListener(socket.socket):
             except OSError:
                 pass  # gone already, or the directory is read-only now
         super().close()
-
-
-def format_address(host: str, port: int) -> str:
-    """``host:port`` with IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _listen_error(where: str, exc: OSError) -> ListenError:
@@ -205,7 +201,7 @@ def _lookup(host: str, port: int, kind: int) -> list[tuple[int, tuple[Any, ...]]
     try:
         infos = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as exc:
-        where = format_address(host, port)
+        where = join_host_port(host, port)
         if kind == socket.SOCK_DGRAM:
             where = f"udp:{where}"
         raise ListenError(errno.EADDRNOTAVAIL, f"{where}: unknown name") from exc
@@ -216,7 +212,7 @@ def _bind_one(
     family: int, sockaddr: tuple[Any, ...], reuse_port: bool
 ) -> socket.socket:
     """One bound TCP socket, not yet listening."""
-    where = format_address(*sockaddr[:2])
+    where = join_host_port(*sockaddr[:2])
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
@@ -322,5 +318,5 @@ def describe_listener(sock: socket.socket) -> str:
     """The address a socket is bound to, as a user would write it."""
     name = sock.getsockname()
     if isinstance(name, tuple):
-        return format_address(name[0], name[1])
+        return join_host_port(name[0], name[1])
     return f"unix:{os.fsdecode(name)}"

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from fastws._address import join_host_port
 from fastws.exceptions import ListenError
-from fastws.net.bind import bind_hosts, format_address
+from fastws.net.bind import bind_hosts
 from fastws.net.tls import explain_os
 
 ANCILLARY = 64  # bytes of room for :func:`local_address`, which takes at most 40
@@ -56,7 +57,7 @@ def bind_udp(
 
 
 def _bind_one(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-    where = format_address(*sockaddr[:2])
+    where = join_host_port(*sockaddr[:2])
     try:
         sock = udp_socket(family)
     except OSError as exc:

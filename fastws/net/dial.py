@@ -13,6 +13,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from fastws._address import join_host_port
 from fastws._consts import (
     ATTEMPT_DELAY,
     CONNECT_TIMEOUT,
@@ -198,7 +199,7 @@ class Dialer:
                 raise ValueError("TLS over a unix socket needs a server_hostname")
         else:
             host, port = address
-            self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self.name = join_host_port(host, port)
             literal = parse_literal(host, port)
             self._literal = (literal,) if literal else ()
             if server_hostname is None:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastws.net.bind import format_address
+from fastws._address import join_host_port
 from fastws.net.listen import Listener
 from fastws.net.tls import explain_tls
 
@@ -69,7 +69,7 @@ class HandOff(Listener):
                 self._kept -= 1  # nobody else will say so
             if not isinstance(exc, OSError):
                 raise
-            who = format_address(*peer[:2]) if isinstance(peer, tuple) else "unix"
+            who = join_host_port(*peer[:2]) if isinstance(peer, tuple) else "unix"
             what = "TLS handshake" if self.tls is not None else "connection"
             logger.info("%s: %s failed: %s", who, what, explain_tls(exc))
 

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+from fastws._address import join_host_port
 from fastws._consts import (
     ACCEPT_BATCH,
     ACCEPT_PAUSE,
@@ -27,7 +28,6 @@ from fastws.net.bind import (
     bind_tcp,
     bind_unix,
     describe_listener,
-    format_address,
     open_listeners,
 )
 from fastws.net.prelude import Prelude
@@ -239,7 +239,7 @@ class Listener(Serving):
                 protocol = self._factory()
                 transport = await self._shake_hands(conn, self.tls, protocol)
         except OSError as exc:
-            who = format_address(*peer[:2]) if isinstance(peer, tuple) else "unix"
+            who = join_host_port(*peer[:2]) if isinstance(peer, tuple) else "unix"
             what = "TLS handshake" if self.tls is not None else "connection"
             logger.info("%s: %s failed: %s", who, what, explain_tls(exc))
             return

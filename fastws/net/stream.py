@@ -12,6 +12,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, cast
 
+from fastws._address import join_host_port
 from fastws.typing import BytesLike
 
 _FORGETS = sys.version_info < (3, 11, 7)
@@ -206,5 +207,5 @@ def describe(transport: asyncio.BaseTransport, peer: object = None) -> str:
     peer = peer or transport.get_extra_info("peername")
     if isinstance(peer, tuple):
         host, port = peer[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return join_host_port(host, port)
     return str(peer) if peer else "unix"

@@ -6,9 +6,10 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+from fastws._address import join_host_port
 from fastws._consts import MAX_CONNECTIONS
 from fastws.exceptions import FastwsError
-from fastws.net.bind import describe_listener, format_address
+from fastws.net.bind import describe_listener
 from fastws.net.bind_udp import ANCILLARY, bind_twin, local_address, tells_local
 from fastws.net.serving import Serving
 from fastws.net.udp import BATCH, MAX_DATAGRAM, DatagramEnd, Pace, Sink
@@ -45,7 +46,7 @@ class UdpPeer(DatagramEnd):
         self._pending_size = 0
 
     def __str__(self) -> str:
-        return format_address(*self.address[:2])
+        return join_host_port(*self.address[:2])
 
     def hold(self, data: memoryview) -> None:
         """Keep a datagram for the flow that is being opened, or drop it."""

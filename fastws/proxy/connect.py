@@ -5,6 +5,7 @@ Source: RFC 9110 section 9.3.6.
 
 import logging
 
+from fastws._address import join_host_port
 from fastws.exceptions import DialError
 from fastws.net import sockopt
 from fastws.net.stream import AttachedStream, ByteStream
@@ -27,7 +28,7 @@ async def serve_connect(connect: Connect, outgoing: Outgoing, visit: Visit) -> N
         outgoing: the way to its target.
         visit: counts and logs it.
     """
-    what = f"connect {format_target(connect.host, connect.port)}"
+    what = f"connect {join_host_port(connect.host, connect.port)}"
     try:
         up = await outgoing.open(connect.host, connect.port)
     except DialError as error:
@@ -47,8 +48,3 @@ def leave(up: ByteStream, what: str, visit: Visit) -> None:
     else:
         sockopt.reset(up.transport)
     visit.refuse(f"{what}: left before the target was connected", logging.INFO)
-
-
-def format_target(host: str, port: int) -> str:
-    """``host:port``, with brackets around IPv6."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

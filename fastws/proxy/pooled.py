@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fastws import _consts
+from fastws._address import join_host_port
 from fastws.exceptions import (
     DialError,
     DialTimeout,
@@ -26,7 +27,6 @@ from fastws.net.pooled import PooledSocket
 from fastws.net.replay import ReplayStream
 from fastws.net.stream import ByteStream
 from fastws.net.websocket import Peer, WebSocketStream
-from fastws.proxy.connect import format_target
 from fastws.proxy.outgoing import DatagramWay, Receive, error_of
 from fastws.proxy.udp import JudgedWay
 from fastws.upstream.edge import Lease, Pool
@@ -222,7 +222,7 @@ class PooledWay:
         if isinstance(result, Status):
             if result is Status.TIMED_OUT and not lease.is_fresh:
                 self.pool.doubt()
-            text = f"{format_target(host, port)}: {_WORDS.get(result, 'failed')}"
+            text = f"{join_host_port(host, port)}: {_WORDS.get(result, 'failed')}"
             raise error_of(result, f"{text} (says {self._teller(socket, number)})")
         is_stranger = socket.end.who is Peer.STRANGER
         if not is_stranger or lease.is_fresh or tried >= options.retry_pooled:
@@ -238,7 +238,7 @@ class PooledWay:
     def _note_retry(self, host: str, port: int) -> None:
         self.pool.stats.retried += 1
         text = "%s: a connection was dead; the stream to %s is begun again"
-        logger.info(text, self.name, format_target(host, port))
+        logger.info(text, self.name, join_host_port(host, port))
         self.pool.doubt()
 
     async def _associate(

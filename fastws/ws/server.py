@@ -8,6 +8,7 @@ import ssl as tls
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Self, TypeAlias
 
+from fastws._address import join_host_port
 from fastws._consts import BACKLOG, CLOSE_GOING_AWAY, MAX_CONNECTIONS
 from fastws.config.endpoint import Listen
 from fastws.exceptions import FastwsError, RemoteProtocolError
@@ -233,11 +234,11 @@ class CallbackServer:
         upgrade = opening.upgrade = check_upgrade(opening.head)
         if self._origins is not None:
             self._check_origin(upgrade.origin, self._origins)
-        if self._subprotocols:
+        if self._subprotocols and opening.answer is None:
             opening.subprotocol = next(
                 (n for n in self._subprotocols if n in upgrade.subprotocols), None
             )
-        if self._compression is not None:
+        if self._compression is not None and opening.answer is None:
             self._agree(opening, self._compression)
         handler: Any = self._factory(opening)
         if hasattr(handler, "__await__"):
@@ -410,8 +411,7 @@ def address_of(host: Any, port: int | None) -> Any:
             raise ValueError("give host and port, or one address")
         return host
     if host is None or isinstance(host, str):
-        host = host or ""
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return join_host_port(host or "", port)
     if isinstance(host, socket.socket):
         raise ValueError("a port goes with hosts, not with a socket")
     return [address_of(name, port) for name in host]

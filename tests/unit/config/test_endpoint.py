@@ -8,7 +8,6 @@ from fastws.config.endpoint import (
     Target,
     WsUrl,
     is_loopback,
-    join_host_port,
 )
 
 LOOPBACK = (("127.0.0.1", "::1"), {"::1"})
@@ -267,11 +266,6 @@ def test_connect_to() -> None:
     assert ConnectTo.parse(str(there)) == there
     with pytest.raises(ValueError, match="has no port"):
         ConnectTo.parse("edge.example")
-
-
-def test_join_host_port() -> None:
-    assert join_host_port("h", 1) == "h:1"
-    assert join_host_port("::1", 1) == "[::1]:1"
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.1.2.3", "::1"])
