@@ -82,9 +82,16 @@ class ServerConnection(Connection):
             key, extra = opening.upgrade.key, list(opening.headers)
             self._answer = key, opening.extensions, extra
 
-    def answered(self, response: Response) -> None:
-        """Keep what ``process_response`` has made of it."""
-        self._answer = response
+    def answer(self, opening: Opening, response: Response) -> bytes | None:
+        """Keep the 101 that a hook wants; any other answer is returned."""
+        encoded = encode_response(response)
+        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            return encoded
+        self._answer, opening.answer = response, encoded
+        opening.subprotocol = response.headers.get("Sec-WebSocket-Protocol")
+        if "Sec-WebSocket-Extensions" not in response.headers:
+            opening.codec = None
+        return None
 
     def respond(self, status: int, text: str) -> Response:
         """A plain answer for ``process_request`` to return."""
@@ -217,24 +224,22 @@ class Server:
         if response is None:
             return None
         if isinstance(response, Response) and self._process_response is None:
-            return encode_response(response)
-        return self._wait_answer(connection, response)
+            return connection.answer(opening, response)
+        return self._wait_answer(opening, response)
 
     async def _wait_answer(
-        self,
-        connection: ServerConnection,
-        response: Response | Awaitable[Response | None],
+        self, opening: Opening, response: Response | Awaitable[Response | None]
     ) -> bytes | None:
         final = response if isinstance(response, Response) else await response
-        if final is not None and self._process_response is not None:
-            final = await self._review(connection, final)
-        return None if final is None else encode_response(final)
+        return None if final is None else await self._review(opening, final)
 
     def accept(
         self, opening: Opening
     ) -> ServerConnection | Awaitable[ServerConnection | None] | None:
         """The request is a WebSocket's: choose the subprotocol."""
         connection = self.connection_of(opening)
+        if opening.answer is not None:  # by process_request
+            return connection
         opening.headers = self._headers
         if self._select_subprotocol is not None and opening.upgrade is not None:
             offered = opening.upgrade.subprotocols
@@ -250,22 +255,20 @@ class Server:
         connection.accepted(opening)
         response = connection.response
         assert response is not None
-        response = await self._review(connection, response)
-        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            opening.finish(encode_response(response))
-            return None
-        opening.answer = encode_response(response)
-        connection.answered(response)
-        return connection
+        refusal = await self._review(opening, response)
+        if refusal is None:
+            return connection
+        opening.finish(refusal)
+        return None
 
-    async def _review(
-        self, connection: ServerConnection, response: Response
-    ) -> Response:
-        assert self._process_response is not None
-        result = self._process_response(connection, connection.request, response)
-        if isinstance(result, Awaitable):
-            result = await result
-        return response if result is None else result
+    async def _review(self, opening: Opening, response: Response) -> bytes | None:
+        connection = self.connection_of(opening)
+        if self._process_response is not None:
+            result = self._process_response(connection, connection.request, response)
+            if isinstance(result, Awaitable):
+                result = await result
+            response = response if result is None else result
+        return connection.answer(opening, response)
 
     def opened(self, connection: ServerConnection) -> None:
         """Run the handler."""
@@ -438,7 +441,8 @@ def serve(
             clients that offer permessage-deflate (RFC 7692); by default nobody's.
         additional_headers: further fields of the 101.
         process_request: called first with connection and request, may be a coroutine
-            function; a response ends it: ``return connection.respond(404, "no")``.
+            function; a response other than a 101 ends it, as
+            ``return connection.respond(404, "no")`` does.
         process_response: called with connection, request and the 101, or what
             ``process_request`` returned, before it is sent; may change it or return
             another one, and may be a coroutine function.

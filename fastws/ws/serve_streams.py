@@ -84,7 +84,8 @@ class StreamServer(Server):
         if isinstance(made, Awaitable):
             return self._take_reviewed(opening, peer, made)
         connection = self.connection_of(opening)
-        connection.accepted(opening)
+        if opening.answer is None:
+            connection.accepted(opening)
         self._take(opening, peer, connection)
         return None
 

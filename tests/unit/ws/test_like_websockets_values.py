@@ -1,5 +1,6 @@
 """Values have the names and forms of those of ``websockets``: fields, closes, names."""
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -16,12 +17,16 @@ from fastws.exceptions import (
     LocalProtocolError,
 )
 from fastws.wire.frames import Close
+from fastws.wire.handshake import accept_key
 from fastws.ws.connect import connect, unix_connect
-from fastws.ws.heads import Headers
-from fastws.ws.serve import serve, unix_serve
+from fastws.ws.heads import Headers, Request, Response
+from fastws.ws.open_stream import open_stream
+from fastws.ws.serve import ServerConnection, serve, unix_serve
 from fastws.ws.serve_streams import serve_streams
+from fastws.ws.stream import Stream
 from tests.support.coroutines import echo, serving
 from tests.support.servers import both_loops, run_on
+from tests.support.timing import UNIT
 
 
 def test_headers_can_be_changed() -> None:
@@ -142,5 +147,72 @@ def test_a_closed_server_has_no_sockets(loop_name: str) -> None:
         async with serving() as (server, _):
             assert len(server.sockets) == 1
         assert server.sockets == ()
+
+    run_on(loop_name, main())
+
+
+# -- a 101 of one's own ------------------------------------------------------------
+
+
+def switch(ws: ServerConnection, request: Request) -> Response:
+    """A ``process_request`` that answers by itself."""
+    accept = accept_key(request.headers["Sec-WebSocket-Key"])
+    fields = {"Upgrade": "websocket", "Connection": "Upgrade", "X-Mine": "1"}
+    fields |= {"Sec-WebSocket-Accept": accept, "Sec-WebSocket-Protocol": "b"}
+    return Response(101, "Switching Protocols", Headers(fields))
+
+
+async def switch_later(ws: ServerConnection, request: Request) -> Response:
+    await asyncio.sleep(0)
+    return switch(ws, request)
+
+
+def pass_on(ws: ServerConnection, request: Request, response: Response) -> None:
+    response.headers["X-Seen"] = str(response.status_code)
+
+
+@both_loops
+@pytest.mark.parametrize("reviewed", [False, True], ids=["", "reviewed"])
+@pytest.mark.parametrize("hook", [switch, switch_later])
+def test_a_101_of_process_request_opens(
+    loop_name: str, hook: Any, reviewed: bool
+) -> None:
+    async def main() -> None:
+        options: dict[str, Any] = {"process_request": hook, "compression": "deflate"}
+        if reviewed:
+            options["process_response"] = pass_on
+        asked: dict[str, Any] = {"subprotocols": ["a", "b"], "compression": "deflate"}
+        async with (
+            serving(echo, subprotocols=["a"], **options) as (server, url),
+            connect(url, **asked) as ws,
+        ):
+            await ws.send("hello")
+            assert await ws.recv() == "hello"
+            mine = next(iter(server.connections))
+            assert ws.subprotocol == mine.subprotocol == "b"
+            assert ws.response is not None
+            assert mine.response is not None
+            assert ws.response.headers["X-Mine"] == "1"
+            assert ws.response.headers.get("X-Seen") == ("101" if reviewed else None)
+            assert ws.response.headers == mine.response.headers
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_a_101_of_process_request_opens_a_stream(loop_name: str) -> None:
+    async def shout(stream: Stream) -> None:
+        stream.write((await stream.read()).upper())
+
+    async def main() -> None:
+        async with serve_streams(
+            shout, "127.0.0.1:0", process_request=switch
+        ) as server:
+            url = f"ws://{server.addresses[0]}/"
+            async with open_stream(url, subprotocols=["b"], linger=UNIT) as stream:
+                stream.write(b"hello")
+                stream.write_eof()
+                assert await stream.read() == b"HELLO"
+                assert stream.response.headers["X-Mine"] == "1"
 
     run_on(loop_name, main())
