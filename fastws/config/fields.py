@@ -91,6 +91,8 @@ def parse_path(text: str) -> str:
     """Check a path to compare requests with: no query, no fragment."""
     if not text.startswith("/") or not _VISIBLE.fullmatch(text) or set(text) & {*"?#"}:
         raise ValueError(f"{text!r} is not a path; write /name without a query")
+    if text.endswith("/*"):
+        raise ValueError(f"{text!r}: a path is this one alone; only --route takes /*")
     return text
 
 

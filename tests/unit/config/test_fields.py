@@ -122,6 +122,12 @@ def test_reject_path(text: str) -> None:
         parse_path(text)
 
 
+@pytest.mark.parametrize("text", ["/*", "/ssh/*"])
+def test_reject_path_that_looks_like_a_prefix(text: str) -> None:
+    with pytest.raises(ValueError, match="this one alone; only --route takes"):
+        parse_path(text)
+
+
 @pytest.mark.parametrize("text", ["a", "a.example:80", "[::1]", "[::1]:80", "10.0.0.1"])
 def test_accept_host(text: str) -> None:
     assert parse_host(text) == text
