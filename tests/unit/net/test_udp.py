@@ -17,8 +17,9 @@ from fastws.net.udp import (
     UdpStream,
 )
 from fastws.net.udp_listen import UdpListener, UdpPeer
-from tests.support.datagrams import ask, is_silent, udp_client
+from tests.support.datagrams import ask, udp_client
 from tests.support.servers import both_loops, eventually, run_on
+from tests.support.services import is_silent
 from tests.support.timing import UNIT
 
 
