@@ -212,6 +212,8 @@ class Opening:
             handler: of it; ``None`` when :meth:`detach` was called.
         """
         if handler is None:
+            if not self.is_over:
+                self.fail(TypeError("the factory returned no handler"))
             return None
         server, reader = self._server, self._reader
         assert reader is not None

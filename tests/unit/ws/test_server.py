@@ -147,24 +147,25 @@ def test_factory_sees_the_request_and_shapes_the_answer(
 
 @both_loops
 @pytest.mark.parametrize("is_async", [False, True])
-@pytest.mark.parametrize("status", [403, 500])
+@pytest.mark.parametrize("status", [403, 500, 0], ids=["403", "500", "no handler"])
 def test_factory_may_refuse_or_fail(
     loop_name: str, is_async: bool, status: int
 ) -> None:
     def fail(_: Any) -> Any:
         if status == 403:
             raise RemoteProtocolError("not you", http_status=403)
-        raise KeyError("mine")
+        if status == 500:
+            raise KeyError("mine")
 
     async def later(_: Any) -> Any:
         await asyncio.sleep(0)
-        fail(_)
+        return fail(_)
 
     async def main() -> None:
         factory = later if is_async else fail
         async with serving(factory) as (server, port, _made):
             answer = await ask(port, REQUEST)
-            assert answer.startswith(b"HTTP/1.1 %d " % status)
+            assert answer.startswith(b"HTTP/1.1 %d " % (status or 500))
             await eventually(lambda: server.listener.active == 0)
 
     run_on(loop_name, main())
