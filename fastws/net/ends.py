@@ -457,9 +457,10 @@ def describe_loss(exc: Exception | None, otherwise: str = "reset") -> str:
         return otherwise  # our EOF came after its reset
     if isinstance(exc, TimeoutError):
         return "keepalive failed"
-    if isinstance(exc, BrokenPipeError):
+    text = str(getattr(exc, "strerror", None) or exc)
+    if not text and isinstance(exc, BrokenPipeError):
         return "Broken pipe"  # asyncio's own for a pipe has no text
-    return str(getattr(exc, "strerror", None) or exc) or type(exc).__name__
+    return text or type(exc).__name__
 
 
 def needs_rereads(transport: asyncio.Transport) -> bool:
