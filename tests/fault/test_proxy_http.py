@@ -7,7 +7,7 @@ import pytest
 from fastws.net.ends import CopyOptions
 from fastws.proxy.http import HttpSettings
 from fastws.proxy.visit import ProxyOptions
-from tests.support.http import Talk, answering, proxy
+from tests.support.http import Talk, answering, before, proxy
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.timing import SHORT, UNIT
 
@@ -50,9 +50,7 @@ def test_answer_cut_off_is_a_reset(loop_name, sent, seen, is_reset):
 
     async def main():
         passed.clear()
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (serving, client):
             await client.send(GET)
             if sent.endswith(b"xyz\r\n"):
                 # Nothing of the answer was sent when its start proved broken.
@@ -79,9 +77,7 @@ def test_answer_until_close_that_is_reset_does_not_end_in_order(loop_name):
         talk.reset()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(GET)
             await client.expect(CHUNKS + b"4\r\nsome\r\n")
             passed.set()
@@ -174,9 +170,7 @@ def test_client_that_vanishes_resets_its_server(loop_name, where):
 
     async def main():
         waiting.clear()
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (serving, client):
             await client.send(POST if where == "body" else GET)
             await asyncio.wait_for(waiting.wait(), SHORT)
             client.reset()
@@ -209,9 +203,7 @@ def test_body_cut_off_resets_the_server(loop_name, request_, up, status):
 
     async def main():
         came.clear()
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(request_)
             await asyncio.wait_for(came.wait(), SHORT)
             client.finish()
@@ -234,9 +226,7 @@ def test_broken_chunk_resets_the_server(loop_name, at_once):
 
     async def main():
         came.clear()
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(CHUNKED + b"\r\n\r\n1\r\na" + (b"x" if at_once else b""))
             if not at_once:
                 await asyncio.wait_for(came.wait(), SHORT)
@@ -375,9 +365,7 @@ def test_cancelled_while(loop_name, where):
 
     async def main():
         asked.clear()
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (serving, client):
             await client.send(POST if where == "upload" else GET)
             await asyncio.wait_for(asked.wait(), SHORT)
             if where == "idle":

@@ -251,6 +251,14 @@ async def proxy(
         await serving.origins.close()
 
 
+@contextlib.asynccontextmanager
+async def before(script: Script) -> AsyncIterator[tuple[Proxy, Talk]]:
+    """A proxy before the origin ``a.test``, and a client of it."""
+    async with proxy() as serving:
+        await serving.origins.add("a.test", script)
+        yield serving, await serving.client()
+
+
 def answering(*exchanges: tuple[bytes, bytes]) -> Script:
     """An origin that expects each request and sends each answer, then waits for EOF."""
 
@@ -266,9 +274,7 @@ def answering(*exchanges: tuple[bytes, bytes]) -> Script:
 
 async def converse(request: bytes, up: bytes, reply: bytes, answer: bytes) -> None:
     """One request to ``a.test``, each side exactly as given."""
-    async with proxy() as serving:
-        await serving.origins.add("a.test", answering((up, reply)))
-        client = await serving.client()
+    async with before(answering((up, reply))) as (_, client):
         await client.send(request)
         await client.expect(answer)
 

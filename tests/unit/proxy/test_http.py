@@ -14,6 +14,7 @@ from tests.support.http import (
     POST_UP,
     Talk,
     answering,
+    before,
     converse,
     proxy,
 )
@@ -224,9 +225,7 @@ def test_byte_by_byte(loop_name):
         await talk.rest()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await drip(client, request)
             await client.expect(reply)
 
@@ -341,9 +340,7 @@ def test_what_may_not_be_repeated_is_sent_once(loop_name):
         await talk.expect(POST_UP)
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", dying)
-            client = await serving.client()
+        async with before(dying) as (serving, client):
             await client.send(GET)
             await client.expect(OK)
             await client.send(POST)

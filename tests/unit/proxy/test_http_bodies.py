@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.support.http import GET, OK, Script, Talk, proxy
+from tests.support.http import GET, OK, Script, Talk, before, proxy
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.timing import LONG
 
@@ -20,9 +20,7 @@ def test_answer_until_close(loop_name, version):
 
     async def main():
         arrived.clear()
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(GET.replace(b"HTTP/1.1", b"HTTP/" + version))
             if version == b"1.0":
                 await client.expect(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nsome")
@@ -51,9 +49,7 @@ def test_both_bodies_flow_at_once(loop_name):
         await talk.rest()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(start.replace(b"/", b"http://a.test/", 1) + b"1\r\na\r\n")
             await client.expect(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
             await client.send(b"1\r\nb\r\n0\r\n\r\n")
@@ -74,9 +70,7 @@ def test_answer_before_the_body_has_come(loop_name):
         assert await talk.is_reset()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(start.replace(b"/", b"http://a.test/", 1))
             await client.expect(full)
             await client.send(GET)
@@ -161,9 +155,7 @@ def test_slow_origin_stops_the_client(loop_name):
         await talk.rest()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (serving, client):
             client.writer.write(start % SIZE + data)
             (running,) = await eventually(lambda: serving.running)
             up = await eventually(lambda: running._up)

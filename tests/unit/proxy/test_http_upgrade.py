@@ -14,6 +14,7 @@ from tests.support.http import (
     POST_UP,
     Talk,
     answering,
+    before,
     converse,
     proxy,
     refused,
@@ -40,9 +41,7 @@ def test_expectation_is_forwarded(loop_name):
         await talk.rest()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(EXPECT)
             await client.expect(CONTINUE)
             await client.send(b"abc")
@@ -64,9 +63,7 @@ def test_expectation_is_answered_for_a_silent_server(loop_name, monkeypatch):
         await talk.rest()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (_, client):
             await client.send(EXPECT)
             await client.expect(CONTINUE)
             await client.send(b"abc")
@@ -126,9 +123,7 @@ def test_upgrade_becomes_a_stream(loop_name):
         talk.finish()
 
     async def main():
-        async with proxy() as serving:
-            await serving.origins.add("a.test", origin)
-            client = await serving.client()
+        async with before(origin) as (serving, client):
             await client.send(UPGRADE + b"glued, ")
             await client.expect(SWITCH + b"server first")
             await client.send(b"and more")
