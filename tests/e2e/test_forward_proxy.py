@@ -325,10 +325,10 @@ def test_d8_name(proxy: Fastws, service: Service) -> None:
 
 def test_d10_each_failure_has_its_code(proxy: Fastws) -> None:
     assert socks_code(proxy, "127.0.0.1", free_port()) == 5
-    assert socks_code(proxy, "no.such.name.invalid", 80) == 4
+    assert socks_code(proxy, "-no.such.name.invalid", 80) == 4
     assert socks_code(proxy, "127.0.0.1", 80, command=2) == 7
     assert connect_status(proxy, f"127.0.0.1:{free_port()}") == 502
-    assert connect_status(proxy, "no.such.name.invalid:80") == 502
+    assert connect_status(proxy, "-no.such.name.invalid:80") == 502
     assert connect_status(proxy, "nonsense") == 400
 
 

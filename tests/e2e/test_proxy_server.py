@@ -87,7 +87,7 @@ def test_each_failure_has_its_status(service: Service) -> None:
     with closing(*socks), plain_server(*limit) as server, pooled(server.port) as client:
         for host, port, status in (
             ("127.0.0.1", free_port(), REFUSED),
-            ("no.such.name.invalid", 80, UNKNOWN),
+            ("-no.such.name.invalid", 80, UNKNOWN),
             ("10.0.0.1", 80, DENIED),
             ("127.0.0.3", service.port, DENIED),
             ("127.0.0.1", hole, TIMED_OUT),

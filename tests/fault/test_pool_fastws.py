@@ -82,7 +82,7 @@ def test_the_far_end_tells_why(service: Service) -> None:
     with far(0, *options) as server, near(server.port) as proxy:
         assert socks_code(proxy, "127.0.0.1", free_port()) == 5
         assert socks_code(proxy, "127.0.0.1", 7) == 2
-        assert socks_code(proxy, "name.invalid", 80) == 4
+        assert socks_code(proxy, "-no.such.name.invalid", 80) == 4
         assert connect_status(proxy, f"127.0.0.1:{free_port()}") == 502
         assert connect_status(proxy, "127.0.0.1:7") == 403
         once(proxy, service.port)

@@ -98,7 +98,7 @@ def test_d5_curl_with_users(guarded: Fastws, way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "code"), [("127.0.0.1", "(5)"), ("no.such.name.invalid", "(4)")]
+    ("host", "code"), [("127.0.0.1", "(5)"), ("-no.such.name.invalid", "(4)")]
 )
 def test_d10_curl_hears_why(proxy: Fastws, host: str, code: str) -> None:
     port = free_port()

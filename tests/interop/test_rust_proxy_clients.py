@@ -129,7 +129,7 @@ def test_r6_names_are_resolved_by_the_server(server: Fastws, service: Service) -
     with opened(server.port) as client:
         assert client.ask(service.port, b"hello", "localhost") == b"hello"
         assert client.ask(service.port, b"again", "LOCALHOST") == b"again"
-        client.dial("no.such.name.invalid", 80)
+        client.dial("-no.such.name.invalid", 80)
         assert client.packet() == CLOSE
         client.say(CLOSE)
         # A literal as a name, which the real one takes as well.
