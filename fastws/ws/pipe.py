@@ -19,6 +19,18 @@ PIECE = 256 * 1024  # bytes that the pump gets at once
 _HIGH = 64 * 1024  # bytes: asyncio's own high water mark
 
 
+_EMPTY: deque[bytes] = deque(maxlen=0)
+"""What a queue is while nothing waits: one of its own takes 0.7 KiB."""
+
+
+def _added(queue: deque[bytes], data: bytes) -> deque[bytes]:
+    """The queue to use from now on, with ``data`` at its end."""
+    if queue is _EMPTY:
+        return deque((data,))
+    queue.append(data)
+    return queue
+
+
 class PumpSide(asyncio.Transport):
     """The end of a pipe that the pump holds; its kind is a tunnel stream.
 
@@ -26,7 +38,7 @@ class PumpSide(asyncio.Transport):
         pipe: the other end.
 
     Attributes:
-        protocol: the pump's end, a buffered protocol.
+        protocol: the pump's end, which is fed while it is open.
         is_open: the pump reads, as far as it knows.
         is_gone: it was closed, aborted or cut off.
     """
@@ -143,13 +155,13 @@ class PipeTransport(asyncio.Transport):
         self.pump_side = PumpSide(self)
         self._protocol: Any = None
         self.set_protocol(protocol)
-        self._incoming: deque[bytes] = deque()
+        self._incoming = _EMPTY
         self._is_paused = False
         self._has_eof = self._told_eof = False  # of what comes
         self._end: tuple[Exception | None] | None = None  # to be told
         self._handle: asyncio.Handle | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self._outgoing: deque[bytes] = deque()
+        self._outgoing = _EMPTY
         self._unsent = 0
         self._high, self._low = _HIGH, _HIGH // 4
         self._is_choked = False  # the protocol was asked to pause
@@ -180,7 +192,7 @@ class PipeTransport(asyncio.Transport):
         """Bytes have come; how many are held now."""
         if self._is_closing or self._end is not None:
             return 0
-        self._incoming.append(data)
+        self._incoming = _added(self._incoming, data)
         self.held += len(data)
         self.wake()
         return self.held
@@ -209,7 +221,7 @@ class PipeTransport(asyncio.Transport):
             self.timer = self.loop.call_later(self.linger, self._force)
 
     def _force(self) -> None:
-        self._incoming.clear()
+        self._incoming = _EMPTY
         self.held = 0
         self._run()
 
@@ -230,15 +242,15 @@ class PipeTransport(asyncio.Transport):
                 self._lose(self._end[0])  # else it has not read up to the end yet
 
     def _deliver(self) -> None:
-        incoming = self._incoming
         try:
-            while incoming and not self._is_paused and not self._is_closing:
-                data = incoming.popleft()
+            while self._incoming and not self._is_paused and not self._is_closing:
+                data = self._incoming.popleft()
                 self.held -= len(data)
                 self._feed(data)
         except Exception as exc:
             self._fail(exc, "protocol.data_received() call failed.")
-        if not incoming:
+        if not self._incoming:
+            self._incoming = _EMPTY
             self.pump_side.emptied()
             if self._has_eof and not self._told_eof and not self._is_paused:
                 self._deliver_eof()
@@ -295,7 +307,7 @@ class PipeTransport(asyncio.Transport):
 
     def write(self, data: BytesLike) -> None:
         """Send ``data``, which is copied before this returns."""
-        view = memoryview(data).cast("B")
+        piece = data if type(data) is bytes else memoryview(data).cast("B")
         if self._eof_wanted and not self._is_closing:
             if not self._is_deferring:
                 raise RuntimeError("Cannot call write() after write_eof()")
@@ -303,39 +315,41 @@ class PipeTransport(asyncio.Transport):
         if self._is_closing or self._end is not None:
             return  # as asyncio: connection_lost says so
         if not self._outgoing and not self._is_deferring:
-            view = self._push(view)
-        if view and self._end is None:
-            self._outgoing.append(bytes(view))
-            self._unsent += len(view)
+            piece = self._push(piece)
+        if piece and self._end is None:
+            self._outgoing = _added(self._outgoing, bytes(piece))
+            self._unsent += len(piece)
             if self._is_deferring and self.pump_side.is_open:
                 self.wake()
             self._maybe_pause()
 
-    def _push(self, view: memoryview) -> memoryview:
+    def _push(self, data: bytes | memoryview) -> bytes | memoryview:
         """Let the pump read; what it does not take is returned."""
         side = self.pump_side
-        while view and side.is_open:
-            protocol = side.protocol
-            count = min(len(view), PIECE)
-            room = memoryview(protocol.get_buffer(count))
-            count = min(len(room), count)
-            room[:count] = view[:count]
-            protocol.buffer_updated(count)
-            view = view[count:]
-        return view
+        if len(data) <= PIECE:
+            if not data or not side.is_open:
+                return data
+            side.protocol.feed(data)
+            return b""
+        data = memoryview(data)
+        while data and side.is_open:
+            side.protocol.feed(data[:PIECE])
+            data = data[PIECE:]
+        return data
 
     def _flush(self) -> None:
-        outgoing = self._outgoing
-        while outgoing and self.pump_side.is_open:
-            data = outgoing.popleft()
-            left = self._push(memoryview(data))
+        while self._outgoing and self.pump_side.is_open:
+            data = self._outgoing.popleft()
+            left = self._push(data)
             self._unsent -= len(data) - len(left)
             if left and self._end is None:
-                outgoing.appendleft(bytes(left))
+                self._outgoing.appendleft(bytes(left))
+        if not self._outgoing:
+            self._outgoing = _EMPTY
         if self._is_choked and self._unsent <= self._low and self._end is None:
             self._is_choked = False
             self._call(self._protocol.resume_writing)
-        if self._eof_wanted and not outgoing and not self._eof_sent:
+        if self._eof_wanted and not self._outgoing and not self._eof_sent:
             self._eof_sent = True
             if not self.pump_side.is_gone:
                 self.pump_side.protocol.eof_received()
@@ -347,7 +361,7 @@ class PipeTransport(asyncio.Transport):
             self._flush()
 
     def _drop_outgoing(self) -> None:
-        self._outgoing.clear()
+        self._outgoing = _EMPTY
         self._unsent = 0
 
     def _maybe_pause(self) -> None:
@@ -398,7 +412,7 @@ class PipeTransport(asyncio.Transport):
     def leave(self) -> bytes:
         """Give what was not delivered away; the protocol hears nothing more."""
         data = b"".join(self._incoming)
-        self._incoming.clear()
+        self._incoming = _EMPTY
         self.held = 0
         self._is_closing = self._is_lost = True
         self.pump_side.cut(None)
@@ -425,7 +439,7 @@ class PipeTransport(asyncio.Transport):
         if self._is_closing:
             return
         self._is_closing = True
-        self._incoming.clear()
+        self._incoming = _EMPTY
         self.held = 0
         self.wake()
         if self._end is None:
@@ -441,7 +455,7 @@ class PipeTransport(asyncio.Transport):
         if self._is_lost:
             return
         self._is_closing = True
-        self._incoming.clear()
+        self._incoming = _EMPTY
         self.held = 0
         if self._end is None:
             self._end = (exc,)

@@ -22,16 +22,26 @@ class _Protocol(asyncio.StreamReaderProtocol):
         self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop
     ) -> None:
         super().__init__(reader, loop=loop)
-        self.gone = asyncio.Event()
         self.error: Exception | None = None
+        self._is_gone = False
+        self._gone: asyncio.Future[None] | None = None  # for those that wait
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.error = exc
-        self.gone.set()
+        self._is_gone = True
+        if self._gone is not None:
+            self._gone.set_result(None)
         super().connection_lost(exc)
         closed = getattr(self, "_closed", None)
         if closed is not None and closed.done() and not closed.cancelled():
             closed.exception()  # nobody has to ask, and asyncio does not complain
+
+    async def wait_gone(self) -> None:
+        """Wait for ``connection_lost``."""
+        if not self._is_gone:
+            if self._gone is None:
+                self._gone = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._gone)
 
 
 class Stream:
@@ -193,7 +203,7 @@ class Stream:
         Raises:
             StreamReset: not everything can be taken as delivered.
         """
-        await self._protocol.gone.wait()
+        await self._protocol.wait_gone()
         if self._protocol.error is not None:
             raise self._protocol.error
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from fastws.net.stream import Kind, kind_of
-from fastws.ws.pipe import HELD, PIECE, PipeTransport
+from fastws.ws.pipe import _EMPTY, HELD, PIECE, PipeTransport
 from tests.support.servers import both_loops, run_on
 from tests.support.streams import Recorder
 
 
-class Pump(asyncio.BufferedProtocol):
-    """Reads into one block, and says what it hears.
+class Pump(asyncio.BaseProtocol):
+    """Takes what it is fed, and says what it hears.
 
     Attributes:
         pauses_after: bytes after which it stops reading, as often as they come.
@@ -21,16 +21,13 @@ class Pump(asyncio.BufferedProtocol):
     def __init__(self, pipe: PipeTransport) -> None:
         self.side = pipe.pump_side
         self.side.set_protocol(self)
-        self.block = bytearray(PIECE)
         self.data = bytearray()
         self.calls: list[str] = []
         self.pauses_after = 1 << 62
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(self.block)[: min(sizehint, PIECE)]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data += self.block[:nbytes]
+    def feed(self, data: bytes | memoryview) -> None:
+        assert 0 < len(data) <= PIECE
+        self.data += data
         if len(self.data) >= self.pauses_after:
             self.side.pause_reading()
 
@@ -78,6 +75,20 @@ async def test_writes_keep_their_order() -> None:
     pipe.write(b"three")
     assert pump.data == b"one two three"
     assert pipe.get_write_buffer_size() == 0
+
+
+@on_both
+async def test_idle_pipe_keeps_no_queue() -> None:
+    """One of its own takes 0.7 KiB, and most connections are idle."""
+    pipe, protocol, pump = make()
+    pipe.write(b"early")
+    pump.side.write(b"data")
+    assert (list(pipe._outgoing), list(pipe._incoming)) == ([b"early"], [b"data"])
+    pump.side.resume_reading()
+    await asyncio.sleep(0)
+    assert (pump.data, protocol.data) == (b"early", b"data")
+    assert pipe._outgoing is pipe._incoming is _EMPTY
+    assert not _EMPTY
 
 
 @on_both
