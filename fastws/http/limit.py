@@ -22,6 +22,10 @@ class PerAddress:
         self.limit = limit
         self._open: dict[str, int] = {}
 
+    def divide(self, workers: int) -> None:
+        """Keep to the share of one process out of so many."""
+        self.limit = _share(self.limit, workers)
+
     def take(self, host: str) -> str | None:
         """Count one more; ``None`` when the limit is reached.
 
@@ -42,6 +46,11 @@ class PerAddress:
             self._open[name] = count
         else:
             del self._open[name]
+
+
+def _share(limit: int, workers: int) -> int:
+    """What one of so many processes keeps to, at least 1."""
+    return max(1, (limit + workers - 1) // workers)
 
 
 class Attempts:
@@ -75,7 +84,7 @@ class Attempts:
 
     def divide(self, workers: int) -> None:
         """Keep to the share of one process out of so many."""
-        self.limit = max(1, (self.limit + workers - 1) // workers)
+        self.limit = _share(self.limit, workers)
 
     def wait(self, host: str) -> float:
         """Seconds until ``host`` may guess, 0 for now."""

@@ -93,8 +93,7 @@ class UpgradeRunner(Runner):
     def open(self, workers: int = 1) -> None:
         super().open(workers)
         if self.gate is not None and self.gate.limit is not None:
-            limit = self.gate.limit
-            limit.limit = max(1, (limit.limit + workers - 1) // workers)
+            self.gate.limit.divide(workers)
 
     def listen_tls(self) -> ssl.SSLContext | None:
         """What to speak TLS with, ``None`` for none."""
@@ -200,7 +199,7 @@ class UpgradeRunner(Runner):
         path = upgrade.target.partition("?")[0]
         self.check_path(upgrade.host, path)
         self._check_origin(upgrade, "" if visit is None else visit.client.asked_host)
-        self.admitted += 1  # until _upgrade ends
+        self.admitted += 1  # until upgrade() ends
         return upgrade
 
     def check_path(self, host: str, path: str) -> None:

@@ -209,3 +209,8 @@ def describe(transport: asyncio.BaseTransport, peer: object = None) -> str:
         host, port = peer[:2]
         return join_host_port(host, port)
     return str(peer) if peer else "unix"
+
+
+def host_of(peer: Any) -> str:
+    """The host of an address as accepted, empty for one without."""
+    return peer[0].partition("%")[0] if isinstance(peer, tuple) else ""

@@ -21,11 +21,10 @@ from fastws.http.exchange import Exchange
 from fastws.http.server import KEEP_ALIVE, Request, ServerConnection, ServerOptions
 from fastws.net import sockopt
 from fastws.net.detour import detour
-from fastws.net.stream import AttachedStream, ByteStream
+from fastws.net.stream import AttachedStream, ByteStream, host_of
 from fastws.net.sweep import sweep_of
 from fastws.proxy.outgoing import Outgoing, status_of
 from fastws.proxy.target import Target, parse_absolute, parse_authority
-from fastws.proxy.users import host_of
 from fastws.proxy.visit import ProxyOptions, Visit
 from fastws.wire.head import Head
 

@@ -12,11 +12,11 @@ from fastws.http.answers import Refusal, level_of
 from fastws.net import sockopt
 from fastws.net.dial import Deadline
 from fastws.net.inbox import Inbox
-from fastws.net.stream import AttachedStream, ByteStream
+from fastws.net.stream import AttachedStream, ByteStream, host_of
 from fastws.proxy.connect import leave, level_of_failure
 from fastws.proxy.outgoing import DatagramWay, Outgoing, status_of
 from fastws.proxy.udp import Association
-from fastws.proxy.users import Accounts, host_of
+from fastws.proxy.users import Accounts
 from fastws.proxy.visit import ProxyOptions, Visit
 from fastws.wire.machine import SEND_EOF
 from fastws.wire.socks5 import Command, Login, Reply, Request, Socks5Server
@@ -229,5 +229,5 @@ def _open_association(
         raise Unsupported("UDP needs a client that comes over TCP")
     # RFC 1928 section 6: where the client will send from, or zeroes. Behind a NAT it
     # cannot know, so its port counts only beside its own address.
-    is_known = request.host == peer[0].partition("%")[0]
+    is_known = request.host == host_of(peer)
     return Association(local, peer[0], request.port if is_known else 0)

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Any
 
 from fastws.http.auth import Users, check_attempts
 from fastws.http.limit import Attempts
@@ -66,11 +65,6 @@ class Accounts:
         if self.users is None:
             return False
         return await self.users.admit(user, password, network_of(client))
-
-
-def host_of(peer: Any) -> str:
-    """The host of an address as accepted, empty for one without."""
-    return peer[0].partition("%")[0] if isinstance(peer, tuple) else ""
 
 
 def _digest(pair: str) -> bytes:

@@ -9,7 +9,8 @@ from fastws.http.answers import Refusal
 from fastws.http.auth import Users
 from fastws.http.limit import Attempts
 from fastws.http.password import hash_password
-from fastws.proxy.users import Accounts, host_of
+from fastws.net.stream import host_of
+from fastws.proxy.users import Accounts
 
 
 def admits(accounts: Accounts, user: str, password: str) -> bool:
