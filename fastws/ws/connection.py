@@ -58,6 +58,8 @@ class Connection(Facts):
         max_queue: received messages that wait; more than so many stop reading.
     """
 
+    _outgoing: Outgoing | None = None  # a message that is sent in fragments
+
     def __init__(self, max_queue: MaxQueue = 16) -> None:
         self._ws: Any = None  # the WebSocket, from on_open on
         self._loop = asyncio.get_running_loop()
@@ -67,7 +69,6 @@ class Connection(Facts):
         self._is_held = False  # the queue is full, reading stands
         self._drain: Any = None  # an event: too much is unsent
         self._fragments: asyncio.Event | None = None  # a fragmented message is sent
-        self._outgoing: Outgoing | None = None  # that message
         self._pings: dict[bytes, tuple[asyncio.Future[float], float]] = {}
         self._gone = Flag()
 

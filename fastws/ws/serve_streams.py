@@ -6,7 +6,6 @@ import ssl as tls
 from collections.abc import (
     Awaitable,
     Callable,
-    Collection,
     Generator,
     Iterable,
     Sequence,
@@ -24,7 +23,7 @@ from fastws.ws.heads import HeadersLike, pairs_of
 from fastws.ws.limits import NO_LIMIT, logger_of, names_of
 from fastws.ws.opening import Opening
 from fastws.ws.serve import Hook, Review, Select, Serve, Server, ServerConnection
-from fastws.ws.server import address_of
+from fastws.ws.server import Origins, address_of
 from fastws.ws.stream import LIMIT, Stream
 from fastws.ws.transport import StreamLimits, WebSocketTransport, stream_options
 
@@ -206,7 +205,7 @@ def serve_streams(
     port: int | None = None,
     *,
     sock: socket.socket | None = None,
-    origins: Collection[str | None] | None = None,
+    origins: Origins | None = None,
     subprotocols: Sequence[str] | None = None,
     select_subprotocol: Select | None = None,
     additional_headers: HeadersLike | None = None,
