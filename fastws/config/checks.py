@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from fastws.config import fields as f
+from fastws.config import trust
 from fastws.config.endpoint import Listen, is_ip
 from fastws.config.endpoint import is_loopback as loops_back
 from fastws.exceptions import ConfigError
@@ -130,6 +131,31 @@ def check_trust(spec: Any) -> None:
     """Whom to trust, or nobody to be verified: not both."""
     if spec.insecure and spec.ca is not None:
         raise ConfigError("insecure", "contradicts --ca; give one of the two")
+
+
+def check_way_in(spec: Any) -> None:
+    """What every listener for WebSockets has: HTTP, TLS, tokens, front ends."""
+    check_headers(spec, request=False)
+    check_text(spec, "path", f.parse_path)
+    check_texts(spec, "allow_host", f.parse_host)
+    check_texts(spec, "allow_origin", f.parse_origin)
+    check_pair(spec, "cert", "key")
+    if spec.client_ca is not None and spec.cert is None:
+        raise ConfigError("client_ca", "needs --cert: only TLS asks for certificates")
+    if spec.plain_too and spec.cert is None:
+        raise ConfigError("plain_too", "needs --cert: without TLS all is plain")
+    if spec.plain_too and spec.client_ca is not None:
+        reason = "contradicts --client-ca: without TLS nobody shows a certificate"
+        raise ConfigError("plain_too", reason)
+    check_texts(spec, "auth_token", f.parse_bearer)
+    check_texts(spec, "trust", trust.parse_network)
+    check_text(spec, "client_ip_header", trust.parse_field_name)
+    if spec.client_ip_header is not None and not spec.trust:
+        reason = "needs --trust: nobody else's headers are believed"
+        raise ConfigError("client_ip_header", reason)
+    check_limit(spec, "max_per_ip")
+    if spec.proxy_protocol not in ("off", "accept", "require"):
+        raise ConfigError("proxy_protocol", "must be off, accept or require")
 
 
 def check_loop(listen: Listen, address: tuple[str, int] | str) -> None:

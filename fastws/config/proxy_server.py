@@ -4,14 +4,11 @@ from typing import ClassVar, Literal
 
 from fastws import _consts
 from fastws.config import fields as f
-from fastws.config import trust
 from fastws.config.checks import (
-    check_headers,
     check_limit,
-    check_pair,
     check_seconds,
     check_text,
-    check_texts,
+    check_way_in,
     is_count,
     parse_field,
     parse_fields,
@@ -85,45 +82,16 @@ class ProxyServer(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         parse_field(self, "listen", Listen)
         if self.listen.kind in ("stdio", "udp", "inetd"):
             raise ConfigError("listen", "must be a port, unix:/PATH or fd:3")
-        check_headers(self, request=False)
-        check_text(self, "path", f.parse_path)
-        check_texts(self, "allow_host", f.parse_host)
-        check_texts(self, "allow_origin", f.parse_origin)
+        check_way_in(self)
         parse_fields(self, "allow", Rule)
         parse_fields(self, "deny", Rule)
         check_text(self, "source", f.parse_source)
         check_text(self, "bind_device", f.parse_device)
-        check_pair(self, "cert", "key")
-        if self.client_ca is not None and self.cert is None:
-            raise ConfigError(
-                "client_ca", "needs --cert: only TLS asks for certificates"
-            )
-        if self.plain_too and self.cert is None:
-            raise ConfigError("plain_too", "needs --cert: without TLS all is plain")
-        if self.plain_too and self.client_ca is not None:
-            reason = "contradicts --client-ca: without TLS nobody shows a certificate"
-            raise ConfigError("plain_too", reason)
-        self._check_ways_in()
-        self._check_limits()
-
-    def _check_ways_in(self) -> None:
-        check_texts(self, "auth_token", f.parse_bearer)
         if self.no_auth and self.auth_token:
             raise ConfigError("auth_token", "contradicts --no-auth")
         if not self.no_auth and not self.auth_token:
             raise ConfigError("listen", NO_TOKEN)
-        check_texts(self, "trust", trust.parse_network)
-        check_text(self, "client_ip_header", trust.parse_field_name)
-        if self.client_ip_header is not None and not self.trust:
-            raise ConfigError(
-                "client_ip_header", "needs --trust: nobody else's headers are believed"
-            )
-        if self.proxy_protocol not in ("off", "accept", "require"):
-            raise ConfigError("proxy_protocol", "must be off, accept or require")
-
-    def _check_limits(self) -> None:
-        for name in ("max_per_ip", "auth_attempts"):
-            check_limit(self, name)
+        check_limit(self, "auth_attempts")
         if not is_count(self.max_data) or not 1 <= self.max_data <= MAX_DATA_LIMIT:
             raise ConfigError("max_data", "must be from 1 to 64KiB")
         check_seconds(self, "pool_idle", zero=True)

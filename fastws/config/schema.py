@@ -12,7 +12,6 @@ import msgspec
 
 from fastws import _consts as c
 from fastws.config import fields as f
-from fastws.config import trust
 from fastws.config.checks import (
     check_headers,
     check_loop,
@@ -22,6 +21,7 @@ from fastws.config.checks import (
     check_texts,
     check_trust,
     check_unique,
+    check_way_in,
     is_count,
     parse_field,
     parse_fields,
@@ -322,18 +322,10 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ModeSpec.__post_init__(self)
         parse_field(self, "listen", Listen)
         self._check_targets()
-        check_headers(self, request=False)
-        check_text(self, "path", f.parse_path)
+        check_way_in(self)
         check_text(self, "sni", f.parse_server_name)
-        check_texts(self, "allow_host", f.parse_host)
-        check_texts(self, "allow_origin", f.parse_origin)
-        check_pair(self, "cert", "key")
         check_pair(self, "target_cert", "target_key")
-        if self.client_ca is not None and self.cert is None:
-            raise ConfigError(
-                "client_ca", "needs --cert: only TLS asks for certificates"
-            )
-        self._check_ways_in()
+        self._check_preface()
         if not self.may_use_tls:
             names = ("sni", "ca", "insecure", "target_cert", "target_key")
             refuse(self, names, "only means something with a tls:// target")
@@ -346,28 +338,12 @@ class WsToTcp(ModeSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if not target.udp:
                 check_loop(self.listen, target.address)
 
-    def _check_ways_in(self) -> None:
-        check_texts(self, "auth_token", f.parse_bearer)
-        check_texts(self, "trust", trust.parse_network)
-        check_text(self, "client_ip_header", trust.parse_field_name)
-        if self.client_ip_header is not None and not self.trust:
-            raise ConfigError(
-                "client_ip_header", "needs --trust: nobody else's headers are believed"
-            )
-        if not is_count(self.max_per_ip) or self.max_per_ip < 0:
-            raise ConfigError("max_per_ip", "must be a whole number, 0 for no limit")
-        if self.proxy_protocol not in ("off", "accept", "require"):
-            raise ConfigError("proxy_protocol", "must be off, accept or require")
+    def _check_preface(self) -> None:
         if self.send_proxy_protocol not in (None, "v1", "v2"):
             raise ConfigError("send_proxy_protocol", "must be v1 or v2")
         if self.send_proxy_protocol and any(t.udp for t in self.all_targets):
             reason = "needs a stream: there is no such header for udp: targets"
             raise ConfigError("send_proxy_protocol", reason)
-        if self.plain_too and self.cert is None:
-            raise ConfigError("plain_too", "needs --cert: without TLS all is plain")
-        if self.plain_too and self.client_ca is not None:
-            reason = "contradicts --client-ca: without TLS nobody shows a certificate"
-            raise ConfigError("plain_too", reason)
 
     def _check_targets(self) -> None:
         if self.target is not None:
