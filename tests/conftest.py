@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from fastws import _backend
 from tests.support.services import Service, echo
+from tests.support.surroundings import forget_surroundings
 
+forget_surroundings()
 settings.register_profile(
     "busy machine",
     parent=settings(),

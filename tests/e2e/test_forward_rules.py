@@ -34,7 +34,7 @@ from tests.support.services import (
     read_exactly,
     read_to_end,
 )
-from tests.support.timing import LONG, UNIT
+from tests.support.timing import LONG, SHORT, UNIT
 
 pytestmark = pytest.mark.e2e
 
@@ -64,13 +64,16 @@ def test_private_destinations_are_refused_to_a_network(
         with connect(proxy.port) as sock:
             sock.sendall(get(origin.port))
             assert read_head(sock)[0] == 403
-        proxy.mark = len(proxy.lines)
         with UdpService() as udp:
-            with Associated(proxy) as client:
-                client.send("127.0.0.1", udp.port, b"denied")
-                client.send("localhost", udp.port, b"denied")
-                assert is_silent(client.udp, UNIT)
-            line = proxy.wait_for("socks5 udp ")
+            for patience in (UNIT, SHORT):  # on a busy machine a lookup takes long
+                proxy.mark = len(proxy.lines)
+                with Associated(proxy) as client:
+                    client.send("127.0.0.1", udp.port, b"denied")
+                    client.send("localhost", udp.port, b"denied")
+                    assert is_silent(client.udp, patience)
+                line = proxy.wait_for("socks5 udp ")
+                if "2 denied (" in line:
+                    break
             assert "2 denied (" in line
             assert "--allow" in line
             assert udp.seen == []

@@ -24,7 +24,7 @@ from tests.support.servers import LOOPS, both_loops, eventually, run_on
 from tests.support.timing import LONG, UNIT
 
 SCALED = CopyOptions(
-    linger=4 * UNIT, half_close_timeout=LONG, ping=4 * UNIT, ping_deadline=8 * UNIT
+    linger=4 * UNIT, half_close_timeout=LONG, ping=4 * UNIT, ping_deadline=20 * UNIT
 )
 SIZE = 3_000_000
 
@@ -78,8 +78,8 @@ async def try_all(loop_name: str, options: CopyOptions, pause: float) -> None:
 
 @both_loops
 def test_slow_reader_is_not_killed(loop_name: str) -> None:
-    """Scaled: 2 s against a linger of 0.4 s, a ping of 0.4 s and 0.8 s for its pong."""
-    run_on(loop_name, try_all(loop_name, SCALED, 20 * UNIT))
+    """Scaled: 3 s against a linger of 0.4 s, a ping of 0.4 s and 2 s for its pong."""
+    run_on(loop_name, try_all(loop_name, SCALED, 30 * UNIT))
 
 
 @at_once(WTS_FASTWS)
@@ -93,7 +93,7 @@ async def test_fastws_peer_whose_reader_is_slow_is_waited_for(spec: Spec) -> Non
                 assert await r.y.read_end() == (b"", "eof")
             await r.y.send(b"all there is")
             await r.y.finish()
-            for _ in range(16):  # ping and deadline, and more
+            for _ in range(28):  # ping and deadline, and more
                 await asyncio.sleep(UNIT)
                 await r.x.send_frame(PING)
             if not f_first:
