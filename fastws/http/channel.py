@@ -124,6 +124,8 @@ class Channel(Hold):
 
     def resume(self) -> None:
         """Read on, at most ``HIGH`` bytes and one read ahead."""
+        if len(self.leftover) >= HIGH:
+            return
         transport = self.transport
         if self._is_reading or self.eof or transport is None or transport.is_closing():
             return

@@ -8,6 +8,7 @@ import pytest
 
 from fastws.exceptions import RemoteProtocolError
 from fastws.http.answers import Refusal
+from fastws.http.channel import HIGH
 from fastws.http.server import Handler, Request, ServerConnection, ServerOptions
 from fastws.net.stream import ByteStream, Hold, Kind
 from tests.support.http import Talk
@@ -48,6 +49,7 @@ async def serving(
     hold = await holds.get()
     server.close()
     assert hold.transport is not None
+    hold.transport.pause_reading()  # as whoever accepts it does
     stream = ByteStream(hold.transport, Kind.TCP, hold)
     connection = ServerConnection(stream, handler, options or ServerOptions())
     running = Serving(client, connection)
@@ -255,3 +257,26 @@ def test_time_for_a_head_begins_again_with_each(loop_name):
             )
 
     run_on(loop_name, main())
+
+
+@both_loops
+def test_requests_ahead_wait_in_the_kernel(loop_name: str) -> None:
+    """Each one looks whether its client is still there, which reads a little more."""
+    count, most = 100, 0
+
+    async def look(request: Request) -> None:
+        nonlocal count, most
+        request.channel.resume()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        count -= 1
+        most = max(most, len(request.channel.leftover))
+        await request.respond(204)
+
+    async def main() -> None:
+        async with serving(look) as running:
+            running.client.writer.write(GET * ((8 << 20) // len(GET)))
+            await eventually(lambda: count <= 0)
+
+    run_on(loop_name, main())
+    assert HIGH <= most < HIGH + (1 << 20)
