@@ -12,12 +12,12 @@ from typing import Any
 from fastws._address import join_host_port
 from fastws.config.proxy_server import ProxyServer
 from fastws.config.schema import WsToTcp
-from fastws.exceptions import ConfigError
 from fastws.http.answers import RETRY_AFTER, Refusal, level_of
 from fastws.http.auth import Auth, Users
 from fastws.http.limit import PerAddress
 from fastws.http.password import PasswordHash
 from fastws.http.static import Answer, Site
+from fastws.modes.runner import naming_options
 from fastws.net.arrived import ArrivedHold
 from fastws.net.prelude import Prelude, ProxyRule
 from fastws.net.stream import describe
@@ -46,6 +46,7 @@ class Gate:
     """
 
     def __init__(self, spec: WsToTcp | ProxyServer) -> None:
+        self._spec = spec
         self.trust = Trust(spec.trust)
         self.field = spec.client_ip_header
         self.version = spec.send_proxy_protocol
@@ -61,11 +62,12 @@ class Gate:
         self.users: Users | None = None
         if spec.auth_basic is not None:
             self.users = Users(spec.auth_basic)
-            _naming("--auth-basic", self.users.load)
+            self.read_users()()
         self.set_tokens(spec.auth_token)
         self.site: Site | None = None
         if spec.web is not None:
-            self.site = _naming("--web", partial(Site, spec.web))
+            with naming_options(spec, "web"):
+                self.site = Site(spec.web)
 
     def set_tokens(self, tokens: Sequence[str]) -> None:
         """Let these bearer tokens in, and no others, from now on."""
@@ -79,7 +81,8 @@ class Gate:
             ConfigError: it is broken.
         """
         assert self.users is not None
-        return partial(self.users.use, _naming("--auth-basic", self.users.read))
+        with naming_options(self._spec, "auth_basic"):
+            return partial(self.users.use, self.users.read())
 
     def make_hold(self) -> ArrivedHold:
         """The protocol of one connection; reads the PROXY header of a plain one."""
@@ -240,11 +243,3 @@ def name_of(client: Client) -> str:
     if not client.port:
         return client.host
     return join_host_port(client.host, client.port)
-
-
-def _naming(option: str, make: Any) -> Any:
-    """Call ``make``; the file that an error of it names gets its option in front."""
-    try:
-        return make()
-    except ConfigError as error:
-        raise ConfigError(f"{option} {error.path}", error.reason) from error

@@ -71,10 +71,8 @@ class ForwardProxyRunner(Runner):
             ConfigError: it is broken.
         """
         assert self.users is not None
-        try:
+        with naming_options(self.spec, "users"):
             return partial(self.users.use, self.users.read())
-        except ConfigError as error:
-            raise ConfigError(f"--users {error.path}", error.reason) from error
 
     def _make_options(self, spec: ForwardProxy) -> ProxyOptions:
         accounts = None
