@@ -39,6 +39,22 @@ def daemonize(run: Callable[[Callable[[], None]], int]) -> int:
     return run(ready)
 
 
+def fill(first: int) -> None:
+    """Open ``/dev/null`` for the standard streams from ``first`` on that are closed.
+
+    Otherwise a socket or pipe of ours would get such a number, and what is meant for
+    the stream with it.
+    """
+    for number in range(first, 3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+
+
 def detach() -> None:
     """Let go of the terminal: the standard streams become ``/dev/null``."""
     null = os.open(os.devnull, os.O_RDWR)

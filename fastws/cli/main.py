@@ -5,12 +5,14 @@ import importlib
 import os
 import platform
 import sys
+from typing import NoReturn
 
 import click
 
 import fastws.exceptions  # binds ``fastws``, whose ``BACKEND`` resolves when first used
 from fastws._version import __version__
 from fastws.cli import hints
+from fastws.cli.daemon import fill
 
 _COMMANDS = {
     "stw": "fastws.cli.stw:stw",
@@ -138,4 +140,16 @@ def main() -> None:
     """Run the command line; exits with the command's status."""
     gc.freeze()
     gc.enable()  # see fastws.__main__
-    sys.exit(cli.main(prog_name="fastws"))
+    if sys.stderr is None:  # closed; ``-`` finds out about the other two by itself
+        fill(2)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    try:
+        sys.exit(cli.main(prog_name="fastws"))
+    except OSError as error:  # of a help text: all else is caught where it happens
+        fail(error)
+
+
+def fail(error: OSError) -> NoReturn:
+    """End because standard output takes nothing, and lose what it still holds."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(f"Error: standard output: {error.strerror}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fastws.cli.daemon import daemonize
+from fastws.cli.daemon import daemonize, fill
 from fastws.cli.options import (
     ForeignOption,
     ModeArgument,
@@ -124,6 +124,8 @@ class Websockify(ModeCommand):
         more: dict[str, Any] = {}
         process["idle_exit"] = given["idle_exit"] or 0.0
         process["daemon"] = given["daemon"]
+        if given["daemon"]:
+            fill(0)  # before anything is opened: these become /dev/null
         if given["heartbeat"] is not None:
             more["ping"] = given["heartbeat"]
         if given["run_once"]:

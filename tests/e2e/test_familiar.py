@@ -236,6 +236,25 @@ def test_daemon_keeps_an_error_stream_that_is_a_file(
     eventually(lambda: is_free(port))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no background processes")
+def test_daemon_that_was_started_without_standard_streams(service: Service) -> None:
+    """None of its sockets and files has a number that /dev/null gets later."""
+    port = free_port()
+    command = ("-D", f"127.0.0.1:{port}", f"127.0.0.1:{service.port}")
+    command += ("--auth-plugin", "BasicHTTPAuth", "--auth-source", "joe:s3cret")
+    shell = ("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-m", "fastws")
+    done = subprocess.run(
+        [*shell, "websockify", "--idle-timeout=2", *command],
+        env=clean_environment(),
+        timeout=LONG,
+        check=False,
+    )
+    assert done.returncode == 0
+    good = "Basic " + base64.b64encode(b"joe:s3cret").decode()
+    assert works(port, Authorization=good)
+    eventually(lambda: is_free(port), 3 * SHORT)
+
+
 def is_free(port: int) -> bool:
     """Whether nobody listens on ``port``."""
     with socket.socket() as sock:

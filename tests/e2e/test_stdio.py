@@ -337,6 +337,34 @@ def test_unusable_input_or_output(far: Fastws, redirect: str, text: str) -> None
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "stw --help"])
+def test_help_that_nobody_takes(command: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m fastws {command} >/dev/full', sys.executable],
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=LONG,
+        check=False,
+    )
+    reason = "Error: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, reason)
+
+
+def test_without_an_error_stream(far: Fastws) -> None:
+    """Nothing can be said, but all else works; a socket does not get its number."""
+    command = f'exec "$0" -m fastws stw - {far.url} 2>&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        env=clean_environment(),
+        input=DATA,
+        stdout=subprocess.PIPE,
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.returncode, done.stdout == DATA) == (0, True)
+
+
 # --text
 
 
