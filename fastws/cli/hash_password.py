@@ -33,7 +33,9 @@ def hash_password_command(user: str | None) -> None:
             f"{user!r} cannot be a user name: no colon in it, no # or space before it,"
             " no space after it"
         )
-    if sys.stdin.isatty():
+    if sys.stdin is None:  # closed
+        password = ""
+    elif sys.stdin.isatty():
         password = click.prompt(
             "Password", hide_input=True, confirmation_prompt=True, err=True
         )

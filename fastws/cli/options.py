@@ -76,6 +76,8 @@ class Text(ParamType):
             return value
         try:
             return self.parse(value)
+        except UnicodeError:
+            self.fail("this is not UTF-8", param, ctx)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

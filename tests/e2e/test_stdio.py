@@ -351,6 +351,19 @@ def test_help_that_nobody_takes(command: str) -> None:
     assert (done.returncode, done.stderr) == (1, reason)
 
 
+def test_password_of_nobody() -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m fastws hash-password joe <&-', sys.executable],
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("Error: no password came on standard input\n")
+
+
 def test_without_an_error_stream(far: Fastws) -> None:
     """Nothing can be said, but all else works; a socket does not get its number."""
     command = f'exec "$0" -m fastws stw - {far.url} 2>&-'

@@ -55,3 +55,18 @@ def test_misspelt_variable_is_warned_of() -> None:
 def test_right_variable_is_not_warned_of() -> None:
     done = run_fastws("wts", "unix:/nonexistent/x", "127.0.0.1:9", FASTWS_PING="3s")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("stw", "7000", "ws://h/\udcff"), "URL"),
+        (("stw", "unix:/\udcff", "ws://h/"), "LISTEN"),
+        ((*WTS, "--route", "/x=unix:/\udcff"), "--route"),
+    ],
+)
+def test_bytes_that_are_no_text_are_called_so(
+    arguments: tuple[str, ...], name: str
+) -> None:
+    expected = f"Error: Invalid value for '{name}': this is not UTF-8"
+    assert last_line(*arguments) == expected
