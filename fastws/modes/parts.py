@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -188,3 +188,31 @@ def read_secret(secret: SecretFile, spec: ModeSpec) -> ModeSpec:
         raise ConfigError(secret.place, error.reason) from None
     except ValueError as error:
         raise ConfigError(secret.place, str(error)) from None
+
+
+class Owner(Protocol):
+    """Whoever runs a spec."""
+
+    spec: Any
+
+    def adopt(self, spec: Any) -> None: ...
+
+
+def read_for(owner: Owner, secret: SecretFile) -> Callable[[], dict[Any, Any]]:
+    """Read a secret for ``owner``; to be called: has it adopted.
+
+    Raises:
+        ConfigError: as of :func:`read_secret`.
+    """
+    before = owner.spec
+    spec = read_secret(secret, before)
+
+    def use() -> dict[Any, Any]:
+        name = secret.option.attribute
+        now = spec
+        if owner.spec is not before:  # another secret was adopted meanwhile
+            now = msgspec.structs.replace(owner.spec, **{name: getattr(spec, name)})
+        owner.adopt(now)
+        return {}
+
+    return use

@@ -19,7 +19,7 @@ from fastws.config.endpoint import Listen
 from fastws.config.schema import ModeSpec
 from fastws.config.secret_file import SecretFile
 from fastws.exceptions import ConfigError
-from fastws.modes.parts import Part, read_secret
+from fastws.modes.parts import LargePart, Part, read_for
 from fastws.net.ageing import Ageing
 from fastws.net.bind import open_listeners, share_listeners
 from fastws.net.copy import CopyResult, copy_bidirectional
@@ -194,9 +194,6 @@ class Runner:
         """
         self.spec = spec
 
-    def _load_secret(self, secret: SecretFile) -> None:
-        self.adopt(read_secret(secret, self.spec))
-
     # -- life ----------------------------------------------------------------------
 
     def open(self, workers: int = 1) -> None:
@@ -215,8 +212,8 @@ class Runner:
         )
         for secret in self.secrets:
             name = f"the value of {secret.option.flag}"
-            load = partial(self._load_secret, secret)
-            self.parts.append(Part(name, [secret.path], load))
+            read = partial(read_for, self, secret)
+            self.parts.append(LargePart(name, secret.path, read))
         limit = self._limit_connections(raise_nofile_limit())
         self.listeners = self.make_listeners(limit, workers, options)
         self.listener = self.listeners[0]

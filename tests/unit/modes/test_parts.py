@@ -4,11 +4,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fastws.config.options import OPTIONS
+from fastws.config.schema import WsToTcp
+from fastws.config.secret_file import SecretFile
 from fastws.exceptions import ConfigError
-from fastws.modes.parts import LARGE, LargePart
+from fastws.modes.parts import LARGE, LargePart, read_for
 from tests.support.timing import LONG
 
 
@@ -138,3 +142,31 @@ def test_directory_counts_all_its_files(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert reading.threads[0] is not threading.main_thread()
+
+
+class Owner:
+    """A runner, as far as secrets go."""
+
+    def __init__(self) -> None:
+        self.spec: Any = WsToTcp(listen="0", target="h:1", auth_token=("old",))
+
+    def adopt(self, spec: Any) -> None:
+        self.spec = spec
+
+
+def secret(tmp_path: Path, flag: str, text: str) -> SecretFile:
+    (option,) = [option for option in OPTIONS if option.flag == flag]
+    file = tmp_path / option.attribute
+    file.write_text(text)
+    return SecretFile(option, option.variable + "_FILE", str(file))
+
+
+def test_secret_read_beside_another_one_undoes_nothing(tmp_path: Path) -> None:
+    owner = Owner()
+    first = read_for(owner, secret(tmp_path, "--auth-token", "one\ntwo\n"))
+    other = read_for(owner, secret(tmp_path, "--header", "A: b"))
+    assert owner.spec.auth_token == ("old",)
+    assert first() == {}
+    assert other() == {}
+    assert owner.spec.auth_token == ("one", "two")
+    assert owner.spec.headers == (("A", "b"),)
