@@ -18,7 +18,9 @@ from fastws.net.sweep import forget_closed, sweep_of
 from fastws.net.websocket import WebSocketStream, websocket_end
 
 DEFAULTS = CopyOptions()
-TLS_READ = 64 * 1024  # bytes; TLS copies each read, and keeps all of it when stalled
+# Bytes of one read for these sinks, which copy it, and keep all of it when stalled.
+TLS_READ = 64 * 1024
+STREAM_READ = 128 * 1024
 
 
 class CopyResult(NamedTuple):
@@ -301,6 +303,8 @@ def attach(end: End, stream: ByteStream) -> None:
         end.read_limit = TLS_READ
     else:
         transport.set_write_buffer_limits(high=0)
+        if stream.kind is Kind.STREAM:
+            end.read_limit = STREAM_READ
 
 
 _scratches: dict[asyncio.AbstractEventLoop, Scratch] = {}
