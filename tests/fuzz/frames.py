@@ -13,9 +13,8 @@ from fastws import _backend
 from fastws._consts import RSV1, Side
 from fastws.wire.deflate import Codec
 from fastws.wire.websocket import Connection, Data
-from tests.parity.test_copyloop import Pump
-from tests.parity.test_messages import state
-from tests.support.messages import Line, Rot, frame
+from tests.support.messages import Line, Rot, frame, state
+from tests.support.pump import Pump
 
 TWINS: tuple[ModuleType, ...] = (_backend.load("python"), _backend.load("cython"))
 SIZES = (None, 0, 100, 1000, 70_000)

@@ -10,15 +10,11 @@ from hypothesis import strategies as st
 
 from fastws import _backend
 from fastws._consts import Side
-from tests.support.messages import Line, Rot
+from tests.support.messages import ATTRIBUTES, Line, Rot, state
 from tests.support.peers import BINARY, CLOSE, PING, PONG, TEXT
 
 Twins = tuple[ModuleType, ModuleType]
 both_sides = pytest.mark.parametrize("side", [Side.CLIENT, Side.SERVER])
-ATTRIBUTES = (
-    *("is_open", "can_write", "is_discarding", "is_reading", "is_write_paused"),
-    *("reads", "assembles", "copies", "unsent", "max_size", "fd"),
-)
 
 PAYLOAD = st.one_of(
     st.binary(max_size=130),
@@ -35,12 +31,6 @@ FRAMES = st.lists(
     ),
     max_size=10,
 )
-
-
-def state(line: Line) -> Any:
-    line.transport.drain()
-    attributes = {name: getattr(line.end, name) for name in ATTRIBUTES}
-    return line.log, attributes, bytes(line.transport.sent), line.transport.is_reading
 
 
 def load_both() -> list[ModuleType]:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from fastws import _backend, _consts
 from fastws._consts import DATA_DELIVER, DATA_DROP, DATA_REFUSE, MAX_PACKET, Side
-from tests.parity.test_copyloop import Transport
+from tests.support.messages import KEYS
+from tests.support.pump import Transport
 
-KEYS = bytes(range(256)) * 16
 DATA = 2
 SIDES = pytest.mark.parametrize("side", [Side.CLIENT, Side.SERVER])
 

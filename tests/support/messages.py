@@ -9,6 +9,10 @@ from tests.support.peers import CLOSE, xor
 
 KEYS = bytes(range(256)) * 16
 KEY = b"\x01\x80\xff\x37"
+ATTRIBUTES = (
+    *("is_open", "can_write", "is_discarding", "is_reading", "is_write_paused"),
+    *("reads", "assembles", "copies", "unsent", "max_size", "fd"),
+)
 WHOLE = 256 * 1024 - 1  # a read that is not full
 
 
@@ -145,6 +149,13 @@ class Line:
     def sent(self) -> list[tuple[int, bytes]]:
         """First byte and payload of every whole frame that was sent."""
         return unframe(bytes(self.transport.sent), self.side is Side.CLIENT)
+
+
+def state(line: Line) -> Any:
+    """All that must be the same for both twins."""
+    line.transport.drain()
+    attributes = {name: getattr(line.end, name) for name in ATTRIBUTES}
+    return line.log, attributes, bytes(line.transport.sent), line.transport.is_reading
 
 
 def frame(
