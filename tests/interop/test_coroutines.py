@@ -8,7 +8,8 @@ from fastws.exceptions import ConnectionClosedError, InvalidStatus
 from fastws.wire.frames import Close
 from fastws.ws.connect import connect
 from fastws.ws.serve import ServerConnection
-from tests.interop.test_callbacks import (
+from tests.support.coroutines import echo, serving
+from tests.support.libraries import (
     ANSWERED,
     CLIENTS,
     LIMIT,
@@ -16,7 +17,6 @@ from tests.interop.test_callbacks import (
     SIZES,
     payload,
 )
-from tests.support.coroutines import echo, serving
 from tests.support.servers import both_loops, run_on
 from tests.support.timing import LONG
 
