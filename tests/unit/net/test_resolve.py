@@ -13,20 +13,9 @@ import pytest
 from fastws.exceptions import DialTimeout, NoUpstream
 from fastws.net import resolve as module
 from fastws.net.resolve import AddrInfo, Resolver, parse_literal, resolve
+from tests.support.names import answer
 from tests.support.servers import both_loops, eventually, run_on
 from tests.support.timing import LONG, SHORT, UNIT
-
-
-def answer(*addresses: str) -> list[tuple[Any, ...]]:
-    """What ``socket.getaddrinfo(name, None)`` returns for these addresses."""
-    infos: list[tuple[Any, ...]] = []
-    for address in addresses:
-        if ":" in address:
-            sockaddr: tuple[Any, ...] = (address, 0, 0, 0)
-            infos.append((socket.AF_INET6, socket.SOCK_STREAM, 6, "", sockaddr))
-        else:
-            infos.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)))
-    return infos
 
 
 class FakeNames:

@@ -19,6 +19,7 @@ from fastws.ws.heads import Request, Response
 from fastws.ws.serve import Server, ServerConnection, serve
 from tests.support.certs import certs, plain_client_context, plain_server_context
 from tests.support.coroutines import echo, pair, serving, stay
+from tests.support.names import answer
 from tests.support.proxies import ConnectProxy, SocksProxy
 from tests.support.servers import (
     black_hole,
@@ -31,7 +32,6 @@ from tests.support.servers import (
     tcp_server,
 )
 from tests.support.timing import LONG, SHORT
-from tests.unit.net.test_resolve import answer
 
 # -- at every await, one after the other -------------------------------------------
 
