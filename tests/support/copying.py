@@ -13,7 +13,7 @@ from tests.support.ends import TCP, Spec, open_end
 from tests.support.servers import eventually
 from tests.support.timing import SHORT, UNIT
 
-LINGER = 8 * UNIT
+LINGER = 10 * UNIT
 QUICK = CopyOptions(linger=LINGER, half_close_timeout=0, ping=0)
 """A linger that tests can wait for; nothing else happens by the clock."""
 

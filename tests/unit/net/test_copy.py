@@ -180,11 +180,11 @@ async def test_half_closed_copy_without_a_byte_is_reset(spec: Spec) -> None:
 
 @at_once(*(spec for spec in every_spec() if spec.half_closes))
 async def test_half_closed_copy_with_bytes_lives(spec: Spec) -> None:
-    options = replace(QUICK, half_close_timeout=6 * UNIT)
+    options = replace(QUICK, half_close_timeout=12 * UNIT)
     loop = asyncio.get_running_loop()
     async with relay(spec, options=options) as r:
         await r.x.finish()
-        until = loop.time() + 10 * UNIT
+        until = loop.time() + 20 * UNIT
         while loop.time() < until:
             await r.y.send(b"a")
             assert await r.x.read(1) == b"a"

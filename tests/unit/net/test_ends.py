@@ -65,8 +65,8 @@ async def test_eof_towards_tls_waits_until_its_peer_is_quiet(spec: Spec) -> None
         await r.y.send(b"question")
         await r.y.finish()
         assert await r.x.read(8) == b"question"
-        for _ in range(4):
-            await asyncio.sleep(LINGER / 2)
+        for _ in range(6):
+            await asyncio.sleep(LINGER / 4)
             start = loop.time()
             await r.x.send(b"answer")
             assert await r.y.read(6) == b"answer"
@@ -74,7 +74,7 @@ async def test_eof_towards_tls_waits_until_its_peer_is_quiet(spec: Spec) -> None
         assert LINGER * 0.7 <= loop.time() - start < 3 * LINGER
         await r.x.finish()
         assert await r.y.read_end() == (b"", "eof")
-        assert await r.result() == (24, 8, "closed", True)
+        assert await r.result() == (36, 8, "closed", True)
 
 
 @every_end(TLS)

@@ -74,8 +74,9 @@ async def test_ping_without_an_answer_is_a_reset(spec: Spec) -> None:
 
 @at_once(*SIDES)
 async def test_any_byte_shows_that_the_peer_lives(spec: Spec) -> None:
-    async with relay(spec, options=PINGING) as r:
-        for _ in range(16):  # two deadlines long, and never a pong
+    options = replace(PINGING, ping_deadline=15 * UNIT)
+    async with relay(spec, options=options) as r:
+        for _ in range(30):  # two deadlines long, and never a pong
             await r.x.send(b"a")
             assert await r.y.read(1) == b"a"
             await asyncio.sleep(UNIT)
@@ -201,14 +202,14 @@ async def test_paused_end_shows_that_it_lives(spec: Spec) -> None:
 async def test_slow_reader_is_not_killed(spec: Spec) -> None:
     """x reads nothing for many deadlines, and then everything."""
     options = CopyOptions(
-        linger=UNIT, half_close_timeout=LONG, ping=2 * UNIT, ping_deadline=4 * UNIT
+        linger=UNIT, half_close_timeout=LONG, ping=2 * UNIT, ping_deadline=10 * UNIT
     )
     async with relay(spec, options=options, buffers=262144) as r:
         r.x.answers_pings = False
         data = noise(3_000_000)
         sending = asyncio.create_task(send_all(r.y, [data]))
         await eventually(lambda: not r.copy.b.is_reading)
-        await asyncio.sleep(12 * UNIT)
+        await asyncio.sleep(25 * UNIT)
         r.x.answers_pings = True  # its deadline begins with the last byte sent
         assert await r.x.read(len(data)) == data
         await sending

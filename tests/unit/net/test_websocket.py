@@ -59,8 +59,8 @@ def test_wts_answers_a_close_after_the_target_has_ended(loop_name: str) -> None:
         async with relay(WTS) as r:
             await r.x.send_close(code)
             assert await r.y.read_end() == (b"", "eof")
-            for _ in range(3):  # payload keeps the Close back beyond linger
-                await asyncio.sleep(LINGER / 2)
+            for _ in range(6):  # payload keeps the Close back beyond linger
+                await asyncio.sleep(LINGER / 4)
                 await r.y.send(b"late")
                 assert await r.x.read(4) == b"late"
             await r.y.send(b"last")
@@ -69,7 +69,7 @@ def test_wts_answers_a_close_after_the_target_has_ended(loop_name: str) -> None:
             await read_close(r, code)
             assert await r.x.end_of_tcp() == "eof"
             r.x.wire.close()
-            assert await r.result() == (0, 16, "closed", True)
+            assert await r.result() == (0, 28, "closed", True)
 
     async def main() -> None:
         await asyncio.gather(one(1000), one(None), one(1001))
@@ -136,8 +136,8 @@ def test_stw_holds_its_close_while_the_stranger_sends(loop_name: str) -> None:
             await r.y.send(b"question")
             await r.y.finish()
             assert await r.x.read(8) == b"question"
-            for _ in range(4):
-                await asyncio.sleep(LINGER / 2)
+            for _ in range(6):
+                await asyncio.sleep(LINGER / 4)
                 assert r.x.is_quiet()
                 start = loop.time()
                 await r.x.send(b"answer")
@@ -148,7 +148,7 @@ def test_stw_holds_its_close_while_the_stranger_sends(loop_name: str) -> None:
             await r.x.send_close(1000)
             assert await r.y.read_end() == (b"after it", "eof")
             r.x.wire.close()
-            assert await r.result() == (32, 8, "closed", True)
+            assert await r.result() == (44, 8, "closed", True)
 
     run_on(loop_name, main())
 

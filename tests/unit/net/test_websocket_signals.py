@@ -175,7 +175,7 @@ def test_eof_waits_for_c(loop_name: str) -> None:
             await r.y.send(b"greeting")
             await r.y.finish()
             assert await r.x.read(8) == b"greeting"
-            await asyncio.sleep(LINGER / 2)
+            await asyncio.sleep(LINGER / 4)
             assert r.x.is_quiet()
             await r.x.send_frame(PING, b"")
             assert await r.x.read_frame() == (True, PONG, b"")

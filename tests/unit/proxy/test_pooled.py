@@ -194,7 +194,7 @@ def test_nothing_is_tried_twice_if_not_wanted(loop_name: str) -> None:
 @both_loops
 def test_no_answer_in_time_puts_the_others_in_doubt(loop_name: str) -> None:
     async def main() -> None:
-        async with far(connect_timeout=5 * UNIT) as servers:
+        async with far(connect_timeout=15 * UNIT) as servers:
             await servers.serve(1, 1)
             task = servers.opens()
             peer = await servers.hears(1, "01 02")

@@ -53,8 +53,8 @@ def test_handler_that_does_not_receive_holds_the_close_half_its_time(
     async def main() -> None:
         async with serving(busy, close_timeout=8 * UNIT) as (_, url):
             peer = await raw_client(port_of(url))
-            await peer.send_raw(GOOD + BAD)
             since = asyncio.get_running_loop().time()
+            await peer.send_raw(GOOD + BAD)
             frame = await peer.read_frame(SHORT)
             assert (frame.opcode, frame.code) == (CLOSE, 1002)
             assert asyncio.get_running_loop().time() - since >= 3.9 * UNIT
