@@ -31,7 +31,7 @@ _STOCK_SERVER = "Error on transport creation for incoming connection"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 WHOLE = 4 * LONG
-"""Seconds that a test on a loop has; one second of the processor can take 20 of them."""
+"""Seconds that a test on a loop has: one of the processor can take 20 and more."""
 
 both_loops = pytest.mark.parametrize("loop_name", list(LOOPS))
 """Runs a test on each loop; the test takes ``loop_name``."""
