@@ -396,3 +396,14 @@ def test_compiled_twin_imports_shared_modules_only() -> None:
             else:
                 used = {words[1]} if words[1].startswith("fastws") else set()
             assert used <= BASE | TWINS, f"{path.name}:{number}: {line}"
+
+
+def test_tests_share_what_stands_in_support() -> None:
+    """A helper that two files need belongs to neither of them."""
+    found = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for module, _ in imports(ast.parse(path.read_text("utf-8")))
+        if module.startswith("tests.") and ".test_" in module
+    ]
+    assert found == []
