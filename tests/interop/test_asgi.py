@@ -23,7 +23,7 @@ from websockets.sync.client import connect as ws_connect
 import fastws
 from tests.support.cli import clean_environment, eventually, stw
 from tests.support.rawws import BINARY, CLOSE, exchange, upgraded
-from tests.support.servers import both_loops, run_on
+from tests.support.servers import both_loops, free_port, run_on
 from tests.support.services import (
     Service,
     Switch,
@@ -321,8 +321,7 @@ def test_client_that_does_not_read_stops_the_service(running: Running) -> None:
 def test_target_that_is_not_there_and_wrong_tokens(
     server: str, framework: str, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        target = f"127.0.0.1:{gone.getsockname()[1]}"
+    target = f"127.0.0.1:{free_port()}"
     options = {"auth_token": ["t0ken"]}
     with serving(server, framework, tmp_path / "log", target, **options) as (port, _):
         for query, status in (("", 401), ("?access_token=t0ken", 502)):
