@@ -153,6 +153,8 @@ class HttpProxy:
         self._moved_seen = -1
         self._moved_at = self._loop.time()
         self._is_busy = False
+        self._request: Request | None = None  # that is being passed on
+        self._has_stood = False  # for too long
         self.due = 0.0 if options.copy.idle_timeout else float("inf")
         times = ServerOptions(
             head_timeout=options.handshake_timeout,
@@ -209,9 +211,21 @@ class HttpProxy:
         if moved != self._moved_seen:
             self._moved_seen = moved
             self._moved_at = now
-        elif limit and now - self._moved_at >= limit and len(channels) > 1:
-            for channel in channels:
-                channel.reset()
+        elif limit and now - self._moved_at >= limit and self._up is not None:
+            self._give_up(self._up)
+
+    def _give_up(self, up: ClientConnection) -> None:
+        """Nothing has moved for too long: the client hears it if it can be told."""
+        self._has_stood = True
+        up.abort()
+        if self._request is not None and self._request.has_started:
+            self._visit.refuse(f"{self._what}: {self._stood}", logging.INFO)
+            self._server.channel.reset()
+
+    @property
+    def _stood(self) -> str:
+        limit = self._options.copy.idle_timeout
+        return f"no byte in either direction for {limit:g} s (--idle-timeout)"
 
     # -- one request ---------------------------------------------------------------
 
@@ -309,6 +323,7 @@ class HttpProxy:
         exchange = Exchange(request, target.path, target.authority, via=via)
         self._what = f"http {target.host}:{target.port}"
         self._is_busy, self._moved_at = True, self._loop.time()
+        self._request, self._has_stood = request, False
         streams = None
         try:
             await self._ask(exchange, target)
@@ -318,6 +333,7 @@ class HttpProxy:
             raise self._broken(request, error) from None
         finally:
             self._is_busy = False
+            self._request = None
             self._seen = self._moved()
             await exchange.settle()
             if streams is None:
@@ -338,7 +354,7 @@ class HttpProxy:
                 await exchange.ask(up)
                 return
             except RemoteProtocolError:
-                if not exchange.may_repeat(up):
+                if self._has_stood or not exchange.may_repeat(up):
                     raise
                 await exchange.settle()
 
@@ -391,7 +407,11 @@ class HttpProxy:
         """The error that the client gets: 502 for what the server did."""
         if error.http_status is not None or request.channel.lost:
             return error
-        reason = f"{self._what.removeprefix('http ')}: {error.reason}"
+        what = self._what.removeprefix("http ")
+        if self._has_stood:
+            status = 504 if request.body.is_complete else 408
+            return RemoteProtocolError(f"{what}: {self._stood}", http_status=status)
+        reason = f"{what}: {error.reason}"
         if request.has_started:
             self._visit.refuse(f"answer cut off: {reason}", logging.INFO)
             return RemoteProtocolError(reason)

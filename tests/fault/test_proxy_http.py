@@ -333,18 +333,44 @@ def test_drain_closes_idle_connections_and_lets_others_finish(loop_name):
 
 
 @both_loops
-def test_exchange_that_stands_still_is_reset(loop_name):
+@pytest.mark.parametrize("where", ["answer", "upload"])
+def test_exchange_that_stands_still_is_answered(loop_name, where):
     async def origin(talk: Talk) -> None:
-        await talk.expect(GET_UP)
+        assert (await talk.head()).startswith((b"GET / ", b"POST / "))
         assert await talk.is_reset()
 
     async def main():
-        options = ProxyOptions(copy=CopyOptions(idle_timeout=UNIT))
+        options = ProxyOptions(copy=CopyOptions(idle_timeout=5 * UNIT), linger=UNIT)
+        async with proxy(options=options) as serving:
+            await serving.origins.add("a.test", origin)
+            client = await serving.client()
+            post = GET.replace(b"GET", b"POST")[:-2] + b"Content-Length: 9\r\n\r\nab"
+            await client.send(GET if where == "answer" else post)
+            status = b"HTTP/1.1 504 " if where == "answer" else b"HTTP/1.1 408 "
+            assert (await client.head()).startswith(status)
+            limit = f"{5 * UNIT:g} s (--idle-timeout)"
+            reason = f"a.test:80: no byte in either direction for {limit}"
+            assert serving.log.refused == [reason]
+
+    run_on(loop_name, main())
+
+
+@both_loops
+def test_answer_that_stands_still_is_reset(loop_name):
+    async def origin(talk: Talk) -> None:
+        await talk.expect(GET_UP)
+        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+        assert await talk.is_reset()
+
+    async def main():
+        options = ProxyOptions(copy=CopyOptions(idle_timeout=5 * UNIT))
         async with proxy(options=options) as serving:
             await serving.origins.add("a.test", origin)
             client = await serving.client()
             await client.send(GET)
+            await client.head()
             assert await client.is_reset()
+            assert "(--idle-timeout)" in serving.log.refused[0]
 
     run_on(loop_name, main())
 
