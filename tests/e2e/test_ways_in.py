@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from tests.support import rawws
 from tests.support.cli import Fastws, clean_environment, eventually, run_fastws, wts
 from tests.support.rawws import BINARY, upgraded
+from tests.support.servers import free_port
 from tests.support.services import Service, connect, echo
 from tests.support.timing import LONG
 
@@ -381,10 +381,8 @@ def test_max_per_ip_counts_the_believed_address(service: Service) -> None:
         eventually(lambda: status(process, X_Forwarded_For="203.0.113.9") == 101)
 
 
-def test_max_per_ip_room_comes_back_whatever_went_wrong(service: Service) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with wts(port, "--max-per-ip", "1") as process:
+def test_max_per_ip_room_comes_back_whatever_went_wrong() -> None:
+    with wts(free_port(), "--max-per-ip", "1") as process:
         for _ in range(3):
             assert status(process) == 502
 
