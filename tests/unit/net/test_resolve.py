@@ -179,7 +179,7 @@ def test_abandoned_lookups_make_room(loop_name: str, names: FakeNames) -> None:
 
     async def main() -> None:
         tasks = [
-            asyncio.create_task(resolver.resolve(host, 1, UNIT))
+            asyncio.create_task(resolver.resolve(host, 1, 10 * UNIT))
             for host in ("slow1", "slow2")
         ]
         await eventually(lambda: len(names.calls) == 2)

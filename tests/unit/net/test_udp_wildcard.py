@@ -13,6 +13,7 @@ from fastws.net import udp_listen as module
 from fastws.net.bind_udp import bind_udp, local_address, tells_local
 from fastws.net.udp_listen import UdpListener, UdpPeer
 from tests.support.datagrams import ask, udp_client
+from tests.support.machine import has_ipv6
 from tests.support.servers import both_loops, run_on
 from tests.support.timing import SHORT
 
@@ -70,13 +71,15 @@ def test_answer_leaves_from_the_address_that_was_asked(loop_name: str) -> None:
     async def main() -> None:
         flows = Flows()
         listener, port = listen(flows)
-        for host in ("127.0.0.1", "127.0.0.2", "127.255.255.254", "::1"):
+        hosts = ["127.0.0.1", "127.0.0.2", "127.255.255.254"]
+        hosts += ["::1"] * has_ipv6()
+        for host in hosts:
             with udp_client(port, host) as sock:
                 for data in (b"first", b"second"):
                     assert await exchange(sock, data) == data
-        assert len(flows.sources) == 4
+        assert len(flows.sources) == len(hosts)
         socks = [*listener._wide, *listener._twins.values()]
-        assert len(socks) == 2 + 4
+        assert len(socks) == 1 + has_ipv6() + len(hosts)
         await finish(listener, flows)
         assert {sock.fileno() for sock in socks} == {-1}
 
