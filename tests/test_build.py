@@ -154,7 +154,7 @@ def test_wheel_carries_every_package_and_no_sources(tree: Path) -> None:
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_git_holds_nothing_generated() -> None:
-    command = ["git", "ls-files"]
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files"]
     listed = subprocess.run(
         command, cwd=ROOT, check=True, capture_output=True, text=True
     )

@@ -25,7 +25,8 @@ MACHINE_PATH = re.compile(rf"(?<![\w.~$)}}])/({'|'.join(PLACES)})/")
 def listed_files() -> list[Path]:
     """The files of the project: what git knows or would add, else all."""
     if (ROOT / ".git").exists():
-        command = ["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"]
+        mine = f"safe.directory={ROOT}"  # whoever owns the checkout
+        command = ["git", "-c", mine, "ls-files", "-z", "-co", "--exclude-standard"]
         listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
     else:

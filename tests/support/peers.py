@@ -13,7 +13,7 @@ import ssl
 import struct
 from typing import Any, NamedTuple
 
-from tests.support.timing import SHORT
+from tests.support.timing import LONG, SHORT
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 CHUNK = 65536
@@ -164,7 +164,7 @@ class RawPeer:
         data = bytearray()
         while len(data) < size:
             left = min(CHUNK, size - len(data))
-            async with asyncio.timeout(SHORT):
+            async with asyncio.timeout(LONG):
                 chunk = await self.wire.recv(left)
             if not chunk:
                 break
@@ -309,7 +309,7 @@ class WsPeer:
     async def read(self, size: int) -> bytes:
         data = bytearray(self.rest)
         while len(data) < size:
-            frame = await self.next_frame()
+            frame = await self.next_frame(LONG)
             assert (frame.fin, frame.opcode) == (True, BINARY), frame
             data += frame.payload
         self.rest = bytes(data[size:])
