@@ -60,7 +60,8 @@ def caddy(port: int, ports: list[int], place: Path) -> list[str]:
         "health_interval 2s": "health_interval 100ms",
     }
     (place / "Caddyfile").write_text(adapt("caddy/Caddyfile", changes))
-    command = [program("caddy"), "run", "--adapter", "caddyfile"]
+    keep = f"XDG_CONFIG_HOME={place}"  # without a HOME it would be the checkout
+    command = ["env", keep, program("caddy"), "run", "--adapter", "caddyfile"]
     return [*command, "--config", str(place / "Caddyfile")]
 
 
