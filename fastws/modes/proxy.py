@@ -152,12 +152,13 @@ class ForwardProxyRunner(Runner):
             proxy=via.address,
             user=via.user,
             password=via.password,
-            proxy_tls=self._via_tls(),
+            proxy_tls=self._via_tls(via),
             **options,
         )
 
-    def _via_tls(self) -> ssl.SSLContext | None:
-        if self.spec.proxy_ca is None:
+    def _via_tls(self, via: ProxyUrl) -> ssl.SSLContext | None:
+        """Made once: to read the system's authorities takes longer than a dial."""
+        if via.scheme != "https":
             return None
         with naming_options(self.spec, "proxy_ca"):
             return client_context(ca=self.spec.proxy_ca)

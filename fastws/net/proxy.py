@@ -53,6 +53,7 @@ class ProxyDialer(Dialer):
         password: for the proxy.
         proxy_tls: what an https proxy is verified with (retained); without it the
             system's authorities.
+        via: what the Via field of a CONNECT says, empty for none.
         options: as for :class:`Dialer`; ``connect_timeout`` includes the proxy's
             answer, ``outlet`` is the way to the proxy.
     """
@@ -62,6 +63,7 @@ class ProxyDialer(Dialer):
         "_password",
         "_tls_hop",
         "_user",
+        "_via",
         "_where",
         "proxy_name",
         "scheme",
@@ -76,6 +78,7 @@ class ProxyDialer(Dialer):
         user: str = "",
         password: str = "",
         proxy_tls: ssl.SSLContext | None = None,
+        via: str = "",
         **options: Any,
     ) -> None:
         super().__init__(address, **options)
@@ -90,6 +93,7 @@ class ProxyDialer(Dialer):
         self._tls_hop = (proxy_tls or client_context()) if scheme == "https" else None
         self._user = user
         self._password = password
+        self._via = via
         self.scheme = scheme
         self.proxy_name = f"proxy {scheme}://{self._hop.name}"
         self._where = self.name
@@ -101,7 +105,7 @@ class ProxyDialer(Dialer):
         if preface:
             raise NotImplementedError("no preface through a proxy")
         limit = self.connect_timeout if timeout is None else timeout
-        stream = _ProxyStream(self._hop, self._where)
+        stream = _ProxyStream(self._hop, self._where, self._via)
         try:
             with Deadline(asyncio.get_running_loop(), limit):
                 await self._ask(stream)
@@ -265,10 +269,20 @@ class _ProxyStream:
         head: an HTTP proxy's answer.
     """
 
-    __slots__ = ("_hop", "_inbox", "_where", "head", "leftover", "sock", "transport")
+    __slots__ = (
+        "_hop",
+        "_inbox",
+        "_via",
+        "_where",
+        "head",
+        "leftover",
+        "sock",
+        "transport",
+    )
 
-    def __init__(self, hop: Dialer, where: str) -> None:
+    def __init__(self, hop: Dialer, where: str, via: str) -> None:
         self._hop = hop
+        self._via = via
         self._where = where
         self._inbox: Inbox | None = None
         self.sock: socket.socket | None = None
@@ -316,7 +330,10 @@ class _ProxyStream:
         return self
 
     async def write(self, data: bytes) -> None:
-        """Send a request."""
+        """Send a request; in a CONNECT with the proxies that it has passed."""
+        if self._via and data.startswith(b"CONNECT "):
+            field = f"Via: {self._via}\r\n\r\n".encode("latin-1")
+            data = data.removesuffix(b"\r\n") + field
         if self.sock is None:
             self.transport.write(data)
             return

@@ -30,7 +30,7 @@ async def serve_connect(connect: Connect, outgoing: Outgoing, visit: Visit) -> N
     """
     what = f"connect {join_host_port(connect.host, connect.port)}"
     try:
-        up = await outgoing.open(connect.host, connect.port)
+        up = await outgoing.open(connect.host, connect.port, connect.via)
     except DialError as error:
         visit.refuse(f"connect: {error}", level_of_failure(error))
         await connect.refuse(error)

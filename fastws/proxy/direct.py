@@ -36,8 +36,8 @@ class Direct:
         self._udp_idle = udp_idle
         self._options = options
 
-    async def open(self, host: str, port: int) -> ByteStream:
-        """See :class:`fastws.proxy.outgoing.Outgoing`."""
+    async def open(self, host: str, port: int, via: str = "") -> ByteStream:
+        """See :class:`fastws.proxy.outgoing.Outgoing`; ``via`` has no place here."""
         dialer = Dialer(
             (host, port), access=self._access, outlet=self._outlet, **self._options
         )
@@ -86,12 +86,12 @@ class Through:
             "proxy_tls": proxy_tls,
         }
 
-    async def open(self, host: str, port: int) -> ByteStream:
+    async def open(self, host: str, port: int, via: str = "") -> ByteStream:
         """See :class:`fastws.proxy.outgoing.Outgoing`."""
         access = self._access
         if access is not None and self._scheme != "socks5":
             access.check_asked(host, port)
-        dialer = ProxyDialer((host, port), access=access, **self._options)
+        dialer = ProxyDialer((host, port), access=access, via=via, **self._options)
         return await dialer.dial()
 
     async def associate(self, receive: Receive) -> DatagramWay:

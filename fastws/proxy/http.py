@@ -66,14 +66,18 @@ class Connect:
     Attributes:
         host: name or IP literal without brackets.
         port: 1 to 65535.
+        via: the proxies it has passed, this one included.
         stream: of the client, paused, with what came behind the request.
     """
 
-    __slots__ = ("_channel", "_linger", "host", "port", "stream")
+    __slots__ = ("_channel", "_linger", "host", "port", "stream", "via")
 
-    def __init__(self, host: str, port: int, request: Request, linger: float) -> None:
+    def __init__(
+        self, host: str, port: int, via: str, request: Request, linger: float
+    ) -> None:
         self.host = host
         self.port = port
+        self.via = via
         self._channel: Channel = request.channel
         self._linger = linger
         self.stream = request.take()
@@ -147,6 +151,7 @@ class HttpProxy:
         self._ident = ""  # of the stream there, as the far end logs it
         self._connect: Connect | None = None
         self._what = ""
+        self._via = ""  # what Via says of the request at hand, this proxy included
         self._requests = 0  # that were passed on, and are not told yet
         self._told = "", ""  # what these asked for, and through which stream
         self._seen = self._counted = 0, 0  # bytes after the last request, and told
@@ -246,10 +251,12 @@ class HttpProxy:
             target = parse_absolute(head.target, head.method or "")
         await self._admit(head, host_of(request.channel.peer))
         self._check_protocol("http" if host is None else "https")
+        self._via = self._check_loop(head)
         if host is not None:
-            self._connect = Connect(host, port, request, self._options.linger)
+            linger = self._options.linger
+            self._connect = Connect(host, port, self._via, request, linger)
         elif target is not None:
-            self._check_forwarding(head)
+            _check_expectation(head)
             if not await self._answer_max_forwards(request):
                 await self._forward(request, target)
 
@@ -286,17 +293,20 @@ class HttpProxy:
             reason = f"{name} is not served here (--protocols)"
             raise RemoteProtocolError(reason, http_status=403)
 
-    def _check_forwarding(self, head: Head) -> None:
-        """Refuse loops, and expectations nobody knows."""
+    def _check_loop(self, head: Head) -> str:
+        """Refuse what has been here before; return the proxies passed, as Via has them.
+
+        Source: RFC 9110 section 7.6.3.
+        """
+        passed = head.get_tokens("via")
         via = self._settings.via
         if via is not None:
-            # RFC 9110 section 7.6.3: received-protocol RWS received-by [ comment ]
-            for element in head.get_tokens("via"):
+            # received-protocol RWS received-by [ comment ]
+            for element in passed:
                 if element.split()[1:2] == [via]:
                     raise RemoteProtocolError("a loop (Via)", http_status=508)
-        expect = head.get("expect")
-        if expect and expect.lower() != "100-continue":
-            raise RemoteProtocolError(f"Expect: {expect[:32]!r}", http_status=417)
+            passed = [*passed, f"{head.version} {via}"]
+        return ", ".join(passed)
 
     async def _answer_max_forwards(self, request: Request) -> bool:
         """Answer for the origin where a request must go no further (section 7.6.2)."""
@@ -372,7 +382,7 @@ class HttpProxy:
                 return up
         await self._drop()
         try:
-            stream = await self._outgoing.open(*origin)
+            stream = await self._outgoing.open(*origin, self._via)
         except DialError as error:
             raise _failed(error) from error
         is_own = self._settings.is_own
@@ -443,6 +453,13 @@ class HttpProxy:
             what = f"{what}, {requests} request{'s' * (requests > 1)}"
             size_in, size_out = moved[0] - before[0], moved[1] - before[1]
             self._visit.served(what, size_in, size_out, ident)
+
+
+def _check_expectation(head: Head) -> None:
+    """Refuse expectations nobody knows."""
+    expect = head.get("expect")
+    if expect and expect.lower() != "100-continue":
+        raise RemoteProtocolError(f"Expect: {expect[:32]!r}", http_status=417)
 
 
 def _failed(error: DialError) -> RemoteProtocolError:

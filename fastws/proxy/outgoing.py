@@ -72,12 +72,14 @@ class DatagramWay(Protocol):
 class Outgoing(Protocol):
     """Opens streams to where clients want to go. One event loop."""
 
-    async def open(self, host: str, port: int) -> ByteStream:
+    async def open(self, host: str, port: int, via: str = "") -> ByteStream:
         """Open a stream; it is the caller's, paused, its protocol a ``Hold``.
 
         Args:
             host: a name or an IP literal without brackets, as the client gave it.
             port: 0 to 65535.
+            via: the proxies passed so far, as a Via field has them (RFC 9110 section
+                7.6.3), for the head in which another proxy is asked; empty for none.
 
         Raises:
             Denied: an access rule forbids it; the text names the rule.

@@ -132,8 +132,8 @@ class PooledWay:
         if options.probe:
             self._probe()
 
-    async def open(self, host: str, port: int) -> ByteStream:
-        """See :class:`fastws.proxy.outgoing.Outgoing`."""
+    async def open(self, host: str, port: int, via: str = "") -> ByteStream:
+        """See :class:`fastws.proxy.outgoing.Outgoing`; ``via`` has no place there."""
         if self._access is not None:
             self._access.check_asked(host, port)
         return await self._begin(host, port, 0)

@@ -23,6 +23,7 @@ from tests.support.asking import (
 from tests.support.certs import certs, plain_client_context
 from tests.support.cli import Fastws, run_fastws
 from tests.support.datagrams import UdpService
+from tests.support.far_away import FarAway
 from tests.support.origin import Origin, forward_proxy, read_answer, read_head
 from tests.support.servers import eventually, free_port, run_on
 from tests.support.services import (
@@ -245,6 +246,26 @@ def test_via_name_is_added_and_refused_when_it_comes_back(origin: Origin) -> Non
                 if status == 200:
                     assert fields["via"] == "1.1 edge-1"
     assert [seen["fields"]["via"] for seen in origin.seen[before:]] == ["1.1 edge-1"]
+
+
+def test_a_ring_of_proxies_ends_where_it_began(service: Service) -> None:
+    """Each asks the other; the one that hears its own name again refuses (508)."""
+    with FarAway(0, 0.0) as there:
+        names = iter("ab")
+
+        def ask_next(port: int) -> Fastws:
+            via = f"http://127.0.0.1:{port}"
+            return forward_proxy("--via-name", next(names), "--via", via)
+
+        with ask_next(there.port) as a, ask_next(a.port) as b:
+            there.behind = b.port
+            assert connect_status(a, f"127.0.0.1:{service.port}") == 502
+            a.wait_for(r"a loop \(Via\)", start=0)
+            a.wait_for("does not connect to .*: 502", start=0)
+            b.wait_for("does not connect to .*: 508", start=0)
+            heard = len(a.lines)
+            assert socks_code(b, "127.0.0.1", service.port) == 1
+            a.wait_for(r"a loop \(Via\)", start=heard)
 
 
 def test_unix_socket_is_this_machine(tmp_path: Path, service: Service) -> None:

@@ -23,11 +23,12 @@ class FarAway:
 
     Attributes:
         port: to connect to.
+        behind: the port to relay to, from the next connection on.
         rounds: round trips behind what the near end has heard so far.
     """
 
     def __init__(self, port: int, delay: float) -> None:
-        self._to = port
+        self.behind = port
         self._delay = delay
         self.port = 0
         self.rounds = 0
@@ -62,7 +63,7 @@ class FarAway:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _relay(self, reader: Any, writer: Any) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.behind)
         try:
             there = self._copy(reader, up_writer, self._say, self._ask)
             back = self._copy(up_reader, writer, self._answer, self._hear)

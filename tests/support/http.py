@@ -116,7 +116,7 @@ class Origins:
         self._ports[host] = server.sockets[0].getsockname()[1]
         return self._ports[host]
 
-    async def open(self, host: str, port: int) -> ByteStream:
+    async def open(self, host: str, port: int, via: str = "") -> ByteStream:
         self.opened.append((host, port))
         if host in self.failures:
             raise self.failures[host]
