@@ -25,7 +25,7 @@ from fastws.net.dial import Deadline, Dialer, open_stream
 from fastws.net.inbox import Inbox
 from fastws.net.sockopt import let_go
 from fastws.net.stream import ByteStream, Hold, Kind
-from fastws.net.tls import client_context, explain_os, explain_tls
+from fastws.net.tls import client_context, explain_os, explain_tls, lower_first
 from fastws.wire.head import Head
 from fastws.wire.http1 import HeadReader
 
@@ -199,9 +199,7 @@ class ProxyDialer(Dialer):
         who = f"user {self._user!r}" if self._user else "us"
         hint = f"{self.scheme}://USER:PASSWORD@{self._hop.name}"
         if head is None:
-            text = str(exc)
-            if text[1:2].islower():  # "Host unreachable", but "TTL expired"
-                text = text[0].lower() + text[1:]
+            text = lower_first(str(exc))
             if "authentication" in text:
                 text = f"refuses {who} ({text})"
                 text += "" if self._user else f"; write --proxy {hint}"

@@ -99,8 +99,15 @@ def may_pass_tls(exc: BaseException | None) -> bool:
 
 def explain_os(exc: OSError) -> str:
     """The system's words for an error, without numbers, starting in lower case."""
-    text = os.strerror(exc.errno) if exc.errno else str(exc.strerror or exc)
-    return text[:1].lower() + text[1:]
+    return lower_first(
+        os.strerror(exc.errno) if exc.errno else str(exc.strerror or exc)
+    )
+
+
+def lower_first(text: str) -> str:
+    """For the middle of a sentence: "host unreachable", but still "TTL expired"."""
+    is_word = text[1:2].islower() or text[1:2] == " "
+    return text[:1].lower() + text[1:] if is_word else text
 
 
 def fast_tls(loop: asyncio.AbstractEventLoop) -> ModuleType | None:

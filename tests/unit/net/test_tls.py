@@ -237,6 +237,7 @@ def test_explain_connection_errors(error: OSError, text: str) -> None:
 
 def test_explain_os_without_number() -> None:
     assert explain_os(OSError("Some text")) == "some text"
+    assert explain_os(OSError("AF_UNIX path too long")) == "AF_UNIX path too long"
 
 
 @pytest.mark.parametrize("loop_name", list(LOOPS))
