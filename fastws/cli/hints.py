@@ -1,7 +1,6 @@
 """What to write instead of an option or command that does not exist. Pure."""
 
 from collections.abc import Iterable
-from difflib import SequenceMatcher
 
 _INSTEAD = {
     ("stw", "--path"): "the path stands in the URL",
@@ -85,6 +84,8 @@ def likeness(word: str, name: str) -> float:
 
 
 def _ratio(one: str, other: str) -> float:
+    from difflib import SequenceMatcher  # noqa: PLC0415 (only for who mistypes)
+
     return SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 

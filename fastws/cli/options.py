@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
 from fastws.cli import hints
 from fastws.cli.completion import complete
@@ -23,6 +22,8 @@ from fastws.config.secret_file import NOTHING, SecretFile
 from fastws.exceptions import ConfigError, FastwsError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     ParamType = click.ParamType[Any]
 else:
     ParamType = click.ParamType
@@ -83,7 +84,7 @@ class Text(ParamType):
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    ) -> "list[CompletionItem]":
         """What a shell offers: the words to choose from, or names of files."""
         return complete(self.name, incomplete)
 
@@ -229,7 +230,7 @@ class ForeignOption(click.Option):
 
     def shell_complete(
         self, ctx: click.Context, incomplete: str
-    ) -> list[CompletionItem]:
+    ) -> "list[CompletionItem]":
         """As for an option of ours with the same metavariable."""
         return complete(self.metavar or "", incomplete)
 
