@@ -255,8 +255,9 @@ OPTIONAL |= {"uvloop", "fcntl", "resource", "termios"}
 TEST_IMPORT = re.compile(
     r"^ *(?:from|import) (tests\.(?:\w+\.)*test_\w+)", re.MULTILINE
 )
-# What a mistyped line or a shell's completion needs, and no start should wait for.
-LAZY = {"difflib", "click.shell_completion"}
+# What a mistyped line, a shell's completion or one format of the log needs, and no
+# other start should wait for.
+LAZY = {"difflib", "click.shell_completion", "json"}
 DYNAMIC = {"fastws", "fastws.app", "fastws.cli.main"}
 # Each runner stands alone; helpers of modes are not listed here.
 RUNNERS = {

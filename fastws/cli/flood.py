@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 MINUTE = 60.0
 """Seconds in which lines of a kind are counted, from the first one on."""
@@ -26,14 +25,15 @@ _OTHERS = ("", 0, "", "")
 _Kind = tuple[str, int, str, str]
 
 
-@dataclass(slots=True)
 class _Window:
-    """One kind in one minute."""
+    """One kind in one minute, and the last line of it that was left out."""
 
-    start: float
-    seen: int = 0
-    left_out: int = 0
-    last: logging.LogRecord | None = None  # of those left out
+    __slots__ = ("last", "left_out", "seen", "start")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.seen = self.left_out = 0
+        self.last: logging.LogRecord | None = None
 
 
 class Tally:

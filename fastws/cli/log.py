@@ -3,7 +3,6 @@
 The library itself never configures logging; only the commands call :func:`setup`.
 """
 
-import json
 import logging
 import os
 import sys
@@ -83,6 +82,12 @@ class HumanFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, message, and every extra."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        import json  # noqa: PLC0415 (no other start should wait for it)
+
+        self._encode = json.dumps
+
     def format(self, record: logging.LogRecord) -> str:
         millis = int(record.created * 1000) % 1000
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -97,7 +102,7 @@ class JsonFormatter(logging.Formatter):
                 entry[name] = value
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return self._encode(entry, default=str)
 
 
 def wants_colour(stream: TextIO) -> bool:

@@ -20,10 +20,9 @@ _MAX_MEMORY = 256 * 1024 * 1024
 _MAX_ROUNDS = 10_000_000
 _MIN_DIGEST = 32  # bytes; of SHA-256, the shortest
 
-_scrypt = re.compile(
-    r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)"
-).fullmatch
-_pbkdf2 = re.compile(r"\$pbkdf2-(sha256|sha512)\$(\d{1,9})\$([^$]*)\$([^$]+)").fullmatch
+# Compiled when first used: most starts read no password.
+_SCRYPT = r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)"
+_PBKDF2 = r"\$pbkdf2-(sha256|sha512)\$(\d{1,9})\$([^$]*)\$([^$]+)"
 
 
 class PasswordHash(msgspec.Struct, frozen=True):
@@ -49,13 +48,13 @@ class PasswordHash(msgspec.Struct, frozen=True):
             ValueError: another form, a cost out of reason, or a hash that is cut
                 short; the text never repeats what was read.
         """
-        found = _scrypt(text)
+        found = re.fullmatch(_SCRYPT, text)
         if found is not None:
             log_n, r, p = int(found[1]), int(found[2]), int(found[3])
             if not (1 <= log_n < 32 and r and p) or memory(log_n, r, p) > _MAX_MEMORY:
                 raise ValueError("the cost of the scrypt hash is out of reason")
             return cls("scrypt", (log_n, r, p), _decode(found[4]), _digest(found[5]))
-        found = _pbkdf2(text)
+        found = re.fullmatch(_PBKDF2, text)
         if found is not None:
             scheme: Literal["sha256", "sha512"]
             scheme = "sha256" if found[1] == "sha256" else "sha512"
