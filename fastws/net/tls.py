@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakSet
 
 from fastws.exceptions import ConfigError
+from fastws.net.sockopt import is_uvloop
 
 logger = logging.getLogger("fastws.net")
 
@@ -116,7 +117,7 @@ def fast_tls(loop: asyncio.AbstractEventLoop) -> ModuleType | None:
     On the stock loop its TLS is faster and tells a cut from an end. On uvloop it is
     never used: it does not report a reset that arrives together with data there.
     """
-    if type(loop).__module__.startswith("uvloop"):
+    if is_uvloop(loop):
         return None
     module = _aiofastnet()
     if module is not None and loop not in _quiet_loops:

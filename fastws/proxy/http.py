@@ -151,7 +151,6 @@ class HttpProxy:
         self._ident = ""  # of the stream there, as the far end logs it
         self._connect: Connect | None = None
         self._what = ""
-        self._via = ""  # what Via says of the request at hand, this proxy included
         self._requests = 0  # that were passed on, and are not told yet
         self._told = "", ""  # what these asked for, and through which stream
         self._seen = self._counted = 0, 0  # bytes after the last request, and told
@@ -251,10 +250,10 @@ class HttpProxy:
             target = parse_absolute(head.target, head.method or "")
         await self._admit(head, host_of(request.channel.peer))
         self._check_protocol("http" if host is None else "https")
-        self._via = self._check_loop(head)
+        self._check_loop(head)
         if host is not None:
             linger = self._options.linger
-            self._connect = Connect(host, port, self._via, request, linger)
+            self._connect = Connect(host, port, self._passed(head), request, linger)
         elif target is not None:
             _check_expectation(head)
             if not await self._answer_max_forwards(request):
@@ -293,20 +292,20 @@ class HttpProxy:
             reason = f"{name} is not served here (--protocols)"
             raise RemoteProtocolError(reason, http_status=403)
 
-    def _check_loop(self, head: Head) -> str:
-        """Refuse what has been here before; return the proxies passed, as Via has them.
-
-        Source: RFC 9110 section 7.6.3.
-        """
-        passed = head.get_tokens("via")
+    def _check_loop(self, head: Head) -> None:
+        """Refuse what has been here before (RFC 9110 section 7.6.3)."""
         via = self._settings.via
         if via is not None:
             # received-protocol RWS received-by [ comment ]
-            for element in passed:
+            for element in head.get_tokens("via"):
                 if element.split()[1:2] == [via]:
                     raise RemoteProtocolError("a loop (Via)", http_status=508)
-            passed = [*passed, f"{head.version} {via}"]
-        return ", ".join(passed)
+
+    def _passed(self, head: Head) -> str:
+        """The proxies that a request has passed, this one included, as Via has them."""
+        via = self._settings.via
+        ours = () if via is None else (f"{head.version} {via}",)
+        return ", ".join((*head.get_tokens("via"), *ours))
 
     async def _answer_max_forwards(self, request: Request) -> bool:
         """Answer for the origin where a request must go no further (section 7.6.2)."""
@@ -382,7 +381,8 @@ class HttpProxy:
                 return up
         await self._drop()
         try:
-            stream = await self._outgoing.open(*origin, self._via)
+            via = self._passed(exchange.request.head)
+            stream = await self._outgoing.open(*origin, via)
         except DialError as error:
             raise _failed(error) from error
         is_own = self._settings.is_own

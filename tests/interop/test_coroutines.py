@@ -1,7 +1,5 @@
 """The coroutine API beside the WebSocket libraries of Python, both ways."""
 
-import asyncio
-
 import pytest
 
 from fastws.exceptions import ConnectionClosedError, InvalidStatus
@@ -14,11 +12,9 @@ from tests.support.libraries import (
     CLIENTS,
     LIMIT,
     SERVERS,
-    SIZES,
-    payload,
+    talk,
 )
 from tests.support.servers import both_loops, run_on
-from tests.support.timing import LONG
 
 pytestmark = pytest.mark.interop
 
@@ -29,13 +25,7 @@ def test_our_client_and_their_server(loop_name: str, library: str) -> None:
     async def main() -> None:
         async with SERVERS[library]() as port:
             ws = await connect(f"ws://127.0.0.1:{port}/", max_size=LIMIT)
-            for size in SIZES:
-                await ws.send(payload(size))
-                assert await ws.recv() == payload(size)
-            await ws.send(["ge", "t", "eilt"])
-            assert await ws.recv() == "geteilt"
-            assert await asyncio.wait_for(await ws.ping(), LONG) >= 0
-            await ws.close(3000, "enough")
+            await talk(ws)
             assert ws.close_code == ANSWERED.get(library, 3000)
             with pytest.raises(ConnectionClosedError) as caught:
                 await ws.recv()

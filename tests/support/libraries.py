@@ -101,15 +101,20 @@ SERVERS = {
 # -- their clients ------------------------------------------------------------------
 
 
+async def talk(ws: Any) -> None:
+    """What a client with the methods of websockets says to an echo, until it closes."""
+    for size in SIZES:
+        await ws.send(payload(size))
+        assert await ws.recv() == payload(size)
+    await ws.send(["ge", "t", "eilt"])
+    assert await ws.recv() == "geteilt"
+    assert await asyncio.wait_for(await ws.ping(), LONG) >= 0
+    await ws.close(3000, "enough")
+
+
 async def websockets_client(port: int) -> None:
     async with ws_connect(f"ws://127.0.0.1:{port}/", max_size=LIMIT) as ws:
-        for size in SIZES:
-            await ws.send(payload(size))
-            assert await ws.recv() == payload(size)
-        await ws.send(["ge", "t", "eilt"])
-        assert await ws.recv() == "geteilt"
-        assert await asyncio.wait_for(await ws.ping(), LONG) >= 0
-        await ws.close(3000, "enough")
+        await talk(ws)
         assert ws.close_code == 3000
 
 
